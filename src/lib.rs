@@ -1,0 +1,14 @@
+//! kharon carries container images across an air gap.
+//!
+//! ```text
+//! registry ─┐                                                            ┌─ registry
+//!           ├─ make-payload ── payload.zip (only what is missing) ── push-payload
+//! baseline ─┘                                                            │
+//! ```
+
+pub mod digest;
+pub mod manifest;
+pub mod payload;
+pub mod platform;
+pub mod progress;
+pub mod reference;

@@ -1,0 +1,3 @@
+//! The `kharon` command.
+
+fn main() {}

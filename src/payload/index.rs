@@ -1,0 +1,182 @@
+//! `kharon.json`: what a payload holds and what it expects, as docs/payload-format.md lays down.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::manifest::{Descriptor, MediaType};
+use crate::platform::Platform;
+use crate::reference::{RepositoryName, Tag};
+
+/// The version of the format that this kharon writes, and the newest that it reads.
+pub const VERSION: u32 = 1;
+/// The entry that holds the index.
+pub const ENTRY_NAME: &str = "kharon.json";
+/// The largest index that is read, in bytes: enough for half a million blobs.
+pub const INDEX_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The payload's own index.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// The format's version.
+    pub version: u32,
+    /// What wrote the payload.
+    pub tool: String,
+    /// The images, in the order in which they were asked for.
+    pub images: Vec<Image>,
+    /// Every manifest in the payload, in the order of the entries.
+    pub manifests: Vec<ManifestEntry>,
+    /// Every blob that a manifest of the payload names.
+    pub blobs: Vec<Blob>,
+    /// Every entry of the zip but the index itself.
+    pub entries: Vec<Entry>,
+}
+
+/// An image as asked for, and what becomes of it at the far side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Image {
+    /// The name as typed.
+    pub name: String,
+    /// The full reference at the source.
+    pub reference: String,
+    /// The repository at the far side.
+    pub repository: RepositoryName,
+    /// Whether its manifests are in the payload.
+    pub state: ImageState,
+    /// What the reference named when the payload was made; absent for skipped images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<ManifestEntry>,
+    /// The platforms that were chosen; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "platform_texts")]
+    pub platforms: Vec<Platform>,
+    /// The tags to set at the far side.
+    #[serde(default)]
+    pub tags: Vec<TagTarget>,
+    /// The image's own manifests, children before parents.
+    #[serde(default)]
+    pub manifests: Vec<Digest>,
+    /// What refers to it, in an order in which each may be pushed.
+    #[serde(default)]
+    pub referrers: Vec<Referrer>,
+}
+
+/// Whether an image travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageState {
+    /// All its manifests are in the payload.
+    Carried,
+    /// It was named as already transferred, so nothing of it is in the payload.
+    Skipped,
+}
+
+/// A tag and the manifest that it is to name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagTarget {
+    /// The tag.
+    pub tag: Tag,
+    /// What it is to name; absent only for skipped images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// What it named at the far side as far as a baseline proved it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<Digest>,
+}
+
+/// A manifest that refers to another one of the same image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Referrer {
+    /// The referring manifest.
+    pub digest: Digest,
+    /// What it refers to.
+    pub subject: Digest,
+    /// Its tag, where cosign's tag scheme attaches it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
+}
+
+/// A manifest or index in the payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManifestEntry {
+    /// Its media type.
+    pub media_type: MediaType,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl From<&Descriptor> for ManifestEntry {
+    fn from(descriptor: &Descriptor) -> Self {
+        Self {
+            media_type: descriptor.media_type.clone(),
+            digest: descriptor.digest.clone(),
+            size: descriptor.size,
+        }
+    }
+}
+
+/// A blob that a manifest of the payload names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Blob {
+    /// Its media type.
+    pub media_type: MediaType,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// How it gets to the far side.
+    #[serde(flatten)]
+    pub travels: Travels,
+}
+
+/// How a blob gets to the far side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "travels", rename_all = "kebab-case")]
+pub enum Travels {
+    /// Raw, in the payload.
+    Carried,
+    /// Not at all: it is there already.
+    Expected {
+        /// The far repositories that hold it.
+        repositories: Vec<RepositoryName>,
+    },
+    /// Not at all: clients fetch it from elsewhere.
+    LeftOut {
+        /// Where from.
+        urls: Vec<String>,
+    },
+}
+
+/// An entry of the zip.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The entry's name.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its SHA-256 in hexadecimal digits.
+    pub sha256: String,
+}
+
+mod platform_texts {
+    use super::Platform;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        platforms: &[Platform],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(platforms.iter().map(ToString::to_string))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<Platform>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect()
+    }
+}

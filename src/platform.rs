@@ -1,0 +1,125 @@
+//! Platforms, as the OCI image-index names them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// An operating system, an architecture and sometimes a variant: `linux/arm64/v8`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Platform {
+    /// As Go's `GOOS`.
+    pub os: String,
+    /// As Go's `GOARCH`.
+    pub architecture: String,
+    /// The CPU's variant, such as `v7`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// The version of the operating system, which Windows images carry.
+    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
+}
+
+/// A text that does not name a platform.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a platform such as `linux/amd64` or `linux/arm/v7`, found `{0}`")]
+pub struct InvalidPlatform(String);
+
+impl Platform {
+    /// How well `self`, as asked for, is served by `offered`: `None` where it is not, else the
+    /// smaller the better. A variant that was not asked for takes the usual one first
+    /// (`arm` is `arm/v7`, `arm64` is `arm64/v8`), then whichever comes first in the index.
+    pub fn distance(&self, offered: &Self) -> Option<u8> {
+        if self.os != offered.os || self.architecture != offered.architecture {
+            return None;
+        }
+        let usual = match self.architecture.as_str() {
+            "arm" => Some("v7"),
+            "arm64" => Some("v8"),
+            "amd64" => Some("v1"),
+            _ => None,
+        };
+        let wanted = self.variant.as_deref();
+        let found = offered.variant.as_deref();
+        if wanted == found {
+            Some(0)
+        } else if wanted.or(usual) == found.or(usual) {
+            Some(1)
+        } else if wanted.is_none() {
+            Some(2)
+        } else {
+            None
+        }
+    }
+
+    /// The platform as part of a tag: `linux-arm-v7`.
+    pub fn tag_form(&self) -> String {
+        self.to_string().replace('/', "-")
+    }
+}
+
+impl FromStr for Platform {
+    type Err = InvalidPlatform;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPlatform> {
+        let is_word = |part: &&str| {
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        };
+        let parts: Vec<&str> = text.split('/').collect();
+        match parts.as_slice() {
+            [os, architecture, rest @ ..] if rest.len() <= 1 && parts.iter().all(is_word) => {
+                Ok(Self {
+                    os: (*os).to_lowercase(),
+                    architecture: (*architecture).to_lowercase(),
+                    variant: rest.first().map(|variant| (*variant).to_lowercase()),
+                    os_version: None,
+                })
+            }
+            _ => Err(InvalidPlatform(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_platform_reads_back_as_it_was_written() {
+        for text in ["linux/amd64", "linux/arm/v7", "windows/amd64"] {
+            assert_eq!(text.parse::<Platform>().expect(text).to_string(), text);
+        }
+        for text in ["", "linux", "linux/", "/amd64", "a/b/c/d", "linux/amd64 "] {
+            assert!(text.parse::<Platform>().is_err(), "{text} was taken");
+        }
+    }
+
+    #[test]
+    fn a_variant_is_matched_as_engines_do() {
+        for (wanted, offered, distance) in [
+            ("linux/amd64", "linux/amd64", Some(0)),
+            ("linux/arm64", "linux/arm64/v8", Some(1)),
+            ("linux/arm64/v8", "linux/arm64", Some(1)),
+            ("linux/arm", "linux/arm/v7", Some(1)),
+            ("linux/arm", "linux/arm/v5", Some(2)),
+            ("linux/arm/v6", "linux/arm/v7", None),
+            ("linux/amd64", "linux/amd64/v3", Some(2)),
+            ("linux/amd64", "windows/amd64", None),
+        ] {
+            let wanted: Platform = wanted.parse().expect("valid");
+            let offered: Platform = offered.parse().expect("valid");
+            assert_eq!(wanted.distance(&offered), distance, "{wanted} by {offered}");
+        }
+    }
+}
