@@ -129,7 +129,7 @@ impl Descriptor {
         }
     }
 
-    /// The image that this child of an index attests to, if it is one of BuildKit's attestations.
+    /// The image that this child of an index attests to, if it is one of `BuildKit`'s attestations.
     pub fn attests_to(&self) -> Option<&str> {
         (self.annotations.get("vnd.docker.reference.type").map(String::as_str)
             == Some("attestation-manifest"))
@@ -152,6 +152,8 @@ pub struct Manifest {
     pub descriptor: Descriptor,
     /// What it names.
     pub content: Content,
+    /// What it refers to (`subject`).
+    pub subject: Option<Descriptor>,
 }
 
 /// What a manifest names.
@@ -160,18 +162,14 @@ pub enum Content {
     /// An image or artifact made of blobs.
     Image {
         /// The config; the old artifact manifests have none.
-        config: Option<Descriptor>,
+        config: Option<Box<Descriptor>>,
         /// The layers, or the artifact's blobs.
         layers: Vec<Descriptor>,
-        /// What this refers to.
-        subject: Option<Descriptor>,
     },
     /// An index of other manifests.
     Index {
         /// The children, in order.
         manifests: Vec<Descriptor>,
-        /// What this refers to.
-        subject: Option<Descriptor>,
     },
 }
 
@@ -240,23 +238,19 @@ impl Manifest {
         }
         let missing = |field| InvalidManifest::Json(serde::de::Error::missing_field(field));
         let content = if media_type.is_index() {
-            Content::Index {
-                manifests: shape.manifests.ok_or_else(|| missing("manifests"))?,
-                subject: shape.subject,
-            }
+            Content::Index { manifests: shape.manifests.ok_or_else(|| missing("manifests"))? }
         } else if media_type.as_str() == MediaType::OCI_ARTIFACT {
             let layers = shape.blobs.unwrap_or_default();
-            Content::Image { config: None, layers, subject: shape.subject }
+            Content::Image { config: None, layers }
         } else {
             Content::Image {
-                config: Some(shape.config.ok_or_else(|| missing("config"))?),
+                config: Some(Box::new(shape.config.ok_or_else(|| missing("config"))?)),
                 layers: shape.layers.ok_or_else(|| missing("layers"))?,
-                subject: shape.subject,
             }
         };
         let digest = Digest::of(&raw);
         let descriptor = Descriptor::new(media_type, digest, raw.len() as u64);
-        Ok(Self { raw, descriptor, content })
+        Ok(Self { raw, descriptor, content, subject: shape.subject })
     }
 
     /// This manifest, if its bytes have `digest`, which may be of another algorithm than SHA-256.
@@ -280,7 +274,7 @@ impl Manifest {
     /// The blobs that it names, config first; none for an index.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         let (config, layers) = match &self.content {
-            Content::Image { config, layers, .. } => (config.as_ref(), layers.as_slice()),
+            Content::Image { config, layers } => (config.as_deref(), layers.as_slice()),
             Content::Index { .. } => (None, [].as_slice()),
         };
         config.into_iter().chain(layers)
@@ -289,15 +283,8 @@ impl Manifest {
     /// The manifests that it names; none but for an index.
     pub fn children(&self) -> &[Descriptor] {
         match &self.content {
-            Content::Index { manifests, .. } => manifests,
+            Content::Index { manifests } => manifests,
             Content::Image { .. } => &[],
-        }
-    }
-
-    /// What it refers to.
-    pub fn subject(&self) -> Option<&Descriptor> {
-        match &self.content {
-            Content::Image { subject, .. } | Content::Index { subject, .. } => subject.as_ref(),
         }
     }
 }

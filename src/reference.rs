@@ -89,16 +89,13 @@ impl FromStr for RegistryHost {
 
     fn from_str(text: &str) -> Result<Self, InvalidReference> {
         let invalid = || InvalidReference::Registry(text.to_owned());
-        let (name, port) = match text.strip_prefix('[') {
-            Some(rest) => {
-                let (address, rest) = rest.split_once(']').ok_or_else(invalid)?;
-                address.parse::<Ipv6Addr>().map_err(|_| invalid())?;
-                (None, rest)
-            }
-            None => {
-                let at = text.find(':').unwrap_or(text.len());
-                (Some(&text[..at]), &text[at..])
-            }
+        let (name, port) = if let Some(rest) = text.strip_prefix('[') {
+            let (address, port) = rest.split_once(']').ok_or_else(invalid)?;
+            address.parse::<Ipv6Addr>().map_err(|_| invalid())?;
+            (None, port)
+        } else {
+            let at = text.find(':').unwrap_or(text.len());
+            (Some(&text[..at]), &text[at..])
         };
         let label = |part: &str| {
             !part.is_empty()
