@@ -8,7 +8,9 @@
 
 pub mod digest;
 pub mod manifest;
+pub mod names;
 pub mod payload;
+pub mod plan;
 pub mod platform;
 pub mod progress;
 pub mod reference;

@@ -76,13 +76,6 @@ impl MediaType {
                 | "application/vnd.docker.container.image.v1+json"
         )
     }
-
-    /// Whether this is a layer that its distributor does not want to be pushed to registries.
-    pub fn is_foreign_layer(&self) -> bool {
-        let text = self.as_str();
-        text.starts_with("application/vnd.docker.image.rootfs.foreign.")
-            || text.starts_with("application/vnd.oci.image.layer.nondistributable.")
-    }
 }
 
 impl fmt::Display for MediaType {
@@ -137,9 +130,9 @@ impl Descriptor {
         .flatten()
     }
 
-    /// Whether the content is to be fetched from elsewhere than the registry.
+    /// Whether its distributor serves the content from elsewhere, so that registries need not hold it.
     pub fn is_foreign(&self) -> bool {
-        !self.urls.is_empty() || self.media_type.is_foreign_layer()
+        !self.urls.is_empty()
     }
 }
 
@@ -168,8 +161,10 @@ pub enum Content {
     },
     /// An index of other manifests.
     Index {
-        /// The children, in order.
+        /// The children that are manifests themselves, in order.
         manifests: Vec<Descriptor>,
+        /// Children of any other media type, which registries keep as blobs.
+        blobs: Vec<Descriptor>,
     },
 }
 
@@ -238,7 +233,10 @@ impl Manifest {
         }
         let missing = |field| InvalidManifest::Json(serde::de::Error::missing_field(field));
         let content = if media_type.is_index() {
-            Content::Index { manifests: shape.manifests.ok_or_else(|| missing("manifests"))? }
+            let children = shape.manifests.ok_or_else(|| missing("manifests"))?;
+            let (manifests, blobs) =
+                children.into_iter().partition(|child| child.media_type.is_manifest());
+            Content::Index { manifests, blobs }
         } else if media_type.as_str() == MediaType::OCI_ARTIFACT {
             let layers = shape.blobs.unwrap_or_default();
             Content::Image { config: None, layers }
@@ -271,11 +269,11 @@ impl Manifest {
         &self.descriptor.digest
     }
 
-    /// The blobs that it names, config first; none for an index.
+    /// The blobs that it names, config first; for an index, its children that are no manifests.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         let (config, layers) = match &self.content {
             Content::Image { config, layers } => (config.as_deref(), layers.as_slice()),
-            Content::Index { .. } => (None, [].as_slice()),
+            Content::Index { blobs, .. } => (None, blobs.as_slice()),
         };
         config.into_iter().chain(layers)
     }
@@ -283,7 +281,7 @@ impl Manifest {
     /// The manifests that it names; none but for an index.
     pub fn children(&self) -> &[Descriptor] {
         match &self.content {
-            Content::Index { manifests } => manifests,
+            Content::Index { manifests, .. } => manifests,
             Content::Image { .. } => &[],
         }
     }
@@ -348,7 +346,11 @@ mod tests {
         let manifest = read(r#"{"config":$D,"layers":[$D,$D]}"#, None).expect("valid");
         assert_eq!(manifest.blobs().count(), 3);
         assert!(manifest.children().is_empty());
-        let index = read(r#"{"manifests":[$D,$D]}"#, None).expect("valid");
-        assert_eq!((index.blobs().count(), index.children().len()), (0, 2));
+        let child = format!(
+            r#"{{"mediaType":"{}","digest":"{DIGEST}","size":1}}"#,
+            MediaType::OCI_MANIFEST
+        );
+        let index = read(&format!(r#"{{"manifests":[$D,{child},{child}]}}"#), None).expect("valid");
+        assert_eq!((index.blobs().count(), index.children().len()), (1, 2));
     }
 }

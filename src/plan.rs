@@ -1,0 +1,375 @@
+//! What travels and what is expected: wanted images minus the baseline.
+//!
+//! Pure: everything that a registry had to say stands in the arguments. The plan is the same for the
+//! same arguments, and everything that is written later follows its order.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::digest::Digest;
+use crate::manifest::{Descriptor, Manifest};
+use crate::payload::index::{Image, ImageState, Referrer, TagTarget, Travels};
+use crate::platform::Platform;
+use crate::reference::{Reference, RepositoryName, Tag};
+
+/// An image that was asked for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The name as typed.
+    pub name: String,
+    /// What the name means.
+    pub reference: Reference,
+    /// The repository at the far side.
+    pub repository: RepositoryName,
+    /// What is to become of it.
+    pub choice: Choice,
+}
+
+/// Whether a wanted image travels.
+#[derive(Clone, Debug)]
+pub enum Choice {
+    /// It travels as resolved.
+    Carry(Box<Resolved>),
+    /// It was also named as already transferred.
+    Skip,
+}
+
+/// What a registry said about a wanted image.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// What the reference named.
+    pub root: Descriptor,
+    /// The platforms that were chosen; empty for all.
+    pub platforms: Vec<Platform>,
+    /// The tags to set at the far side, and what they are to name.
+    pub tags: Vec<(Tag, Digest)>,
+    /// The image's manifests that travel, children before parents.
+    pub manifests: Vec<Manifest>,
+    /// What refers to them, in an order in which each may be pushed.
+    pub referrers: Vec<(Referrer, Manifest)>,
+}
+
+/// What the far side is known to hold.
+#[derive(Clone, Debug, Default)]
+pub struct Baseline {
+    blobs: BTreeMap<Digest, Vec<RepositoryName>>,
+    tags: BTreeMap<(RepositoryName, Tag), Digest>,
+}
+
+impl Baseline {
+    /// Notes that `repository` holds the blob `digest`.
+    pub fn add_blob(&mut self, digest: Digest, repository: RepositoryName) {
+        let repositories = self.blobs.entry(digest).or_default();
+        if !repositories.contains(&repository) {
+            repositories.push(repository);
+        }
+    }
+
+    /// Notes that `tag` names `digest` in `repository`; a later word replaces an earlier one.
+    pub fn add_tag(&mut self, repository: RepositoryName, tag: Tag, digest: Digest) {
+        self.tags.insert((repository, tag), digest);
+    }
+
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.blobs.is_empty() && self.tags.is_empty()
+    }
+}
+
+/// What becomes of layers that their distributor serves from elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForeignLayers {
+    /// They stay out of the payload; clients fetch them.
+    #[default]
+    LeaveOut,
+    /// They are fetched from their URLs and carried.
+    Fetch,
+}
+
+/// The plan of one payload.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The images as the payload's index lists them.
+    pub images: Vec<Image>,
+    /// Every manifest that travels, once.
+    pub manifests: Vec<Manifest>,
+    /// Every blob that these manifests name, once.
+    pub blobs: Vec<PlannedBlob>,
+}
+
+/// A blob, how it travels, and where it is read.
+#[derive(Clone, Debug)]
+pub struct PlannedBlob {
+    /// What the first manifest that names it says.
+    pub descriptor: Descriptor,
+    /// How it gets to the far side.
+    pub travels: Travels,
+    /// The reference of the image that names it first.
+    pub source: Reference,
+}
+
+/// Manifests that contradict each other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected blob `{digest}` to have {expected} bytes as `{first}` says, found {found} in `{second}`"
+)]
+pub struct Contradiction {
+    /// The blob.
+    pub digest: Digest,
+    /// The size that was said first, in bytes.
+    pub expected: u64,
+    /// Which image said so.
+    pub first: String,
+    /// The other size, in bytes.
+    pub found: u64,
+    /// Which image said that.
+    pub second: String,
+}
+
+impl Plan {
+    /// Decides for each blob of `wanted` how it travels.
+    ///
+    /// # Errors
+    /// [`Contradiction`] if two manifests give one blob different sizes.
+    pub fn new(
+        wanted: Vec<Wanted>,
+        baseline: &Baseline,
+        foreign_layers: ForeignLayers,
+    ) -> Result<Self, Contradiction> {
+        let mut planner =
+            Planner { baseline, foreign_layers, plan: Self::empty(), blob_at: HashMap::new() };
+        let mut seen = BTreeSet::new();
+        for image in wanted {
+            planner.add(image, &mut seen)?;
+        }
+        Ok(planner.plan)
+    }
+
+    fn empty() -> Self {
+        Self { images: Vec::new(), manifests: Vec::new(), blobs: Vec::new() }
+    }
+
+    /// The blobs that travel raw, in the order in which the payload holds them. A blob whose bytes
+    /// are those of a manifest is in the payload already.
+    pub fn carried(&self) -> impl Iterator<Item = &PlannedBlob> {
+        let manifests: BTreeSet<&Digest> = self.manifests.iter().map(Manifest::digest).collect();
+        self.blobs.iter().filter(move |blob| {
+            blob.travels == Travels::Carried && !manifests.contains(&blob.descriptor.digest)
+        })
+    }
+}
+
+struct Planner<'a> {
+    baseline: &'a Baseline,
+    foreign_layers: ForeignLayers,
+    plan: Plan,
+    blob_at: HashMap<Digest, usize>,
+}
+
+impl Planner<'_> {
+    fn add(&mut self, image: Wanted, seen: &mut BTreeSet<Digest>) -> Result<(), Contradiction> {
+        let Wanted { name, reference, repository, choice } = image;
+        let resolved = match choice {
+            Choice::Carry(resolved) => *resolved,
+            Choice::Skip => {
+                self.plan.images.push(skipped(name, &reference, repository));
+                return Ok(());
+            }
+        };
+        let tags = resolved.tags.into_iter().map(|(tag, digest)| {
+            let former = self.baseline.tags.get(&(repository.clone(), tag.clone())).cloned();
+            TagTarget { tag, digest: Some(digest), former }
+        });
+        self.plan.images.push(Image {
+            tags: tags.collect(),
+            name,
+            reference: reference.to_string(),
+            state: ImageState::Carried,
+            resolved: Some((&resolved.root).into()),
+            platforms: resolved.platforms,
+            manifests: resolved
+                .manifests
+                .iter()
+                .map(|manifest| manifest.digest().clone())
+                .collect(),
+            referrers: resolved.referrers.iter().map(|(referrer, _)| referrer.clone()).collect(),
+            repository,
+        });
+        let referrers = resolved.referrers.into_iter().map(|(_, manifest)| manifest);
+        for manifest in resolved.manifests.into_iter().chain(referrers) {
+            if seen.insert(manifest.digest().clone()) {
+                self.add_blobs(&manifest, &reference)?;
+                self.plan.manifests.push(manifest);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_blobs(&mut self, manifest: &Manifest, source: &Reference) -> Result<(), Contradiction> {
+        for descriptor in manifest.blobs() {
+            let travels = self.travels(descriptor);
+            let Some(&at) = self.blob_at.get(&descriptor.digest) else {
+                self.blob_at.insert(descriptor.digest.clone(), self.plan.blobs.len());
+                self.plan.blobs.push(PlannedBlob {
+                    descriptor: descriptor.clone(),
+                    travels,
+                    source: source.clone(),
+                });
+                continue;
+            };
+            let known = &mut self.plan.blobs[at];
+            if known.descriptor.size != descriptor.size {
+                return Err(Contradiction {
+                    digest: descriptor.digest.clone(),
+                    expected: known.descriptor.size,
+                    first: known.source.to_string(),
+                    found: descriptor.size,
+                    second: source.to_string(),
+                });
+            }
+            if matches!(known.travels, Travels::LeftOut { .. }) && travels == Travels::Carried {
+                *known =
+                    PlannedBlob { descriptor: descriptor.clone(), travels, source: source.clone() };
+            }
+        }
+        Ok(())
+    }
+
+    fn travels(&self, descriptor: &Descriptor) -> Travels {
+        if let Some(repositories) = self.baseline.blobs.get(&descriptor.digest) {
+            Travels::Expected { repositories: repositories.clone() }
+        } else if descriptor.is_foreign() && self.foreign_layers == ForeignLayers::LeaveOut {
+            Travels::LeftOut { urls: descriptor.urls.clone() }
+        } else {
+            Travels::Carried
+        }
+    }
+}
+
+fn skipped(name: String, reference: &Reference, repository: RepositoryName) -> Image {
+    let tags = reference.tag.iter().map(|tag| TagTarget {
+        tag: tag.clone(),
+        digest: reference.digest.clone(),
+        former: None,
+    });
+    Image {
+        tags: tags.collect(),
+        name,
+        reference: reference.to_string(),
+        repository,
+        state: ImageState::Skipped,
+        resolved: None,
+        platforms: Vec::new(),
+        manifests: Vec::new(),
+        referrers: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference::RegistryHost;
+    use bytes::Bytes;
+
+    fn blob(seed: u8, size: u64, extra: &str) -> (Digest, String) {
+        let digest = Digest::of(&[seed]);
+        let json = format!(r#"{{"mediaType":"x/y","digest":"{digest}","size":{size}{extra}}}"#);
+        (digest, json)
+    }
+
+    fn manifest(config: &str, layers: &[&str]) -> Manifest {
+        let json = format!(r#"{{"config":{config},"layers":[{}]}}"#, layers.join(","));
+        Manifest::parse(Bytes::from(json), None).expect("a manifest")
+    }
+
+    fn wanted(name: &str, manifests: Vec<Manifest>) -> Wanted {
+        let reference = Reference::parse(name, &RegistryHost::docker_hub()).expect(name);
+        let root = manifests.last().expect("a root").descriptor.clone();
+        let tags = reference.tag.iter().map(|tag| (tag.clone(), root.digest.clone())).collect();
+        Wanted {
+            name: name.to_owned(),
+            repository: reference.repository.clone(),
+            choice: Choice::Carry(Box::new(Resolved {
+                root,
+                platforms: Vec::new(),
+                tags,
+                manifests,
+                referrers: Vec::new(),
+            })),
+            reference,
+        }
+    }
+
+    fn plan(wanted: Vec<Wanted>, baseline: &Baseline) -> Plan {
+        Plan::new(wanted, baseline, ForeignLayers::LeaveOut).expect("a plan")
+    }
+
+    #[test]
+    fn a_shared_blob_travels_once_and_in_the_order_of_the_images() {
+        let ((a, a_json), (b, b_json), (c, c_json)) =
+            (blob(1, 1, ""), blob(2, 2, ""), blob(3, 3, ""));
+        let first = wanted("first", vec![manifest(&a_json, &[&b_json])]);
+        let second = wanted("second", vec![manifest(&c_json, &[&b_json])]);
+        let plan = plan(vec![first, second], &Baseline::default());
+        let order: Vec<_> = plan.carried().map(|blob| blob.descriptor.digest.clone()).collect();
+        assert_eq!(order, [a, b, c]);
+        assert_eq!(plan.manifests.len(), 2);
+    }
+
+    #[test]
+    fn what_the_baseline_holds_is_expected_where_it_is() {
+        let ((a, a_json), (b, b_json)) = (blob(1, 1, ""), blob(2, 2, ""));
+        let repository: RepositoryName = "base".parse().expect("valid");
+        let mut baseline = Baseline::default();
+        baseline.add_blob(b.clone(), repository.clone());
+        baseline.add_blob(b, repository.clone());
+        let former = Digest::of(b"former");
+        baseline.add_tag(
+            "app".parse().expect("valid"),
+            "1".parse().expect("valid"),
+            former.clone(),
+        );
+        let plan = plan(vec![wanted("app:1", vec![manifest(&a_json, &[&b_json])])], &baseline);
+        assert_eq!(plan.carried().map(|blob| &blob.descriptor.digest).collect::<Vec<_>>(), [&a]);
+        assert_eq!(plan.blobs[1].travels, Travels::Expected { repositories: vec![repository] });
+        assert_eq!(plan.images[0].tags[0].former, Some(former));
+    }
+
+    #[test]
+    fn a_foreign_layer_is_left_out_unless_fetched_or_named_without_urls() {
+        let (_, config) = blob(1, 1, "");
+        let (_, foreign) = blob(2, 2, r#","urls":["https://elsewhere.example/layer"]"#);
+        let (_, plain) = blob(2, 2, "");
+        let image = |name, layer: &str| wanted(name, vec![manifest(&config, &[layer])]);
+        let travels = |images, choice| {
+            let made = Plan::new(images, &Baseline::default(), choice).expect("a plan");
+            made.blobs[1].travels.clone()
+        };
+        let left = travels(vec![image("a", &foreign)], ForeignLayers::LeaveOut);
+        assert!(matches!(left, Travels::LeftOut { .. }));
+        assert_eq!(travels(vec![image("a", &foreign)], ForeignLayers::Fetch), Travels::Carried);
+        let both = vec![image("a", &foreign), image("b", &plain)];
+        assert_eq!(travels(both, ForeignLayers::LeaveOut), Travels::Carried);
+    }
+
+    #[test]
+    fn manifests_that_lie_about_a_size_are_refused() {
+        let ((_, a), (_, small), (_, large)) = (blob(1, 1, ""), blob(2, 2, ""), blob(2, 3, ""));
+        let images = vec![
+            wanted("one", vec![manifest(&a, &[&small])]),
+            wanted("two", vec![manifest(&a, &[&large])]),
+        ];
+        let error = Plan::new(images, &Baseline::default(), ForeignLayers::LeaveOut)
+            .expect_err("a contradiction");
+        assert_eq!((error.expected, error.found), (2, 3));
+    }
+
+    #[test]
+    fn a_skipped_image_carries_nothing() {
+        let mut image = wanted("app:1", vec![manifest(&blob(1, 1, "").1, &[])]);
+        image.choice = Choice::Skip;
+        let plan = plan(vec![image], &Baseline::default());
+        assert_eq!(plan.images[0].state, ImageState::Skipped);
+        assert_eq!(plan.images[0].tags.len(), 1);
+        assert!(plan.manifests.is_empty() && plan.blobs.is_empty());
+    }
+}
