@@ -14,3 +14,4 @@ pub mod plan;
 pub mod platform;
 pub mod progress;
 pub mod reference;
+pub mod registry;
