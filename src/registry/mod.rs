@@ -2,4 +2,5 @@
 
 mod bounded_file;
 pub mod connection;
+pub mod credentials;
 mod search_paths;
