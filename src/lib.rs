@@ -7,6 +7,7 @@
 //! ```
 
 pub mod digest;
+pub mod inspect;
 pub mod manifest;
 pub mod names;
 pub mod payload;
@@ -15,3 +16,4 @@ pub mod platform;
 pub mod progress;
 pub mod reference;
 pub mod registry;
+pub mod verify;

@@ -11,7 +11,7 @@ use crate::reference::{RepositoryName, Tag};
 pub const VERSION: u32 = 1;
 /// The entry that holds the index.
 pub const ENTRY_NAME: &str = "kharon.json";
-/// The largest index that is read, in bytes: enough for half a million blobs.
+/// The largest index that is read, in bytes: enough for a hundred thousand blobs.
 pub const INDEX_MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The payload's own index.
@@ -30,6 +30,16 @@ pub struct Index {
     pub blobs: Vec<Blob>,
     /// Every entry of the zip but the index itself.
     pub entries: Vec<Entry>,
+}
+
+impl Index {
+    /// The bytes of `kharon.json`.
+    ///
+    /// # Errors
+    /// None that this type can cause.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec_pretty(self)
+    }
 }
 
 /// An image as asked for, and what becomes of it at the far side.

@@ -1,3 +1,27 @@
-//! The written format, as docs/payload-format.md lays it down.
+//! The written format, as docs/payload-format.md lays it down: one zip, its index, and
+//! docker-charon's format beside it.
+//!
+//! [`Writer`] writes one, [`Payload`] opens one. Knows no registry and asks nobody.
 
+pub mod charon;
+mod directory;
+mod doubles;
+mod error;
+mod headers;
 pub mod index;
+mod manifests;
+mod native;
+mod reader;
+mod source;
+mod structure;
+mod torn;
+mod writer;
+
+pub use error::{Error, Fault, Length};
+pub use headers::{Kind, PlannedEntry, payload_length};
+pub use index::*;
+pub use manifests::MANIFESTS_MAX_BYTES;
+pub use native::{LAYOUT_INDEX_NAME, LAYOUT_NAME};
+pub use reader::{EntryReader, Format, Payload};
+pub use source::BlobReader;
+pub use writer::Writer;

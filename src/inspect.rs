@@ -1,0 +1,1 @@
+//! What a payload holds, for people and for scripts.

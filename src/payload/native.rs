@@ -1,0 +1,211 @@
+//! kharon's own format: reads `kharon.json` and checks that the zip holds what it lists.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Deserialize;
+
+use super::directory::{Directory, ZipEntry};
+use super::error::Fault;
+use super::index::{self, INDEX_MAX_BYTES, Index, Travels, VERSION};
+use super::manifests::{Manifests, Promise};
+use super::reader::{Contents, Promised};
+use crate::digest::Digest;
+
+/// The OCI image-layout's marker.
+pub const LAYOUT_NAME: &str = "oci-layout";
+/// The OCI image-layout's index.
+pub const LAYOUT_INDEX_NAME: &str = "index.json";
+/// The folders of the layout, which zip tools may write as entries of their own.
+const FOLDERS: [&str; 3] = ["blobs/", "blobs/sha256/", "blobs/sha512/"];
+
+/// Reads and checks everything but whether the images hang together.
+pub(super) fn read(directory: &Directory, entry: &ZipEntry) -> Result<Contents, Fault> {
+    check_names(directory)?;
+    if entry.extent.size_bytes > INDEX_MAX_BYTES {
+        return Err(Fault::IndexTooLarge {
+            name: entry.name.clone(),
+            limit: INDEX_MAX_BYTES,
+            found: entry.extent.size_bytes,
+        });
+    }
+    let index = parse(&directory.read_checked(entry)?)?;
+    check_lists(&index)?;
+    let promised = check_entries(directory, &index)?;
+    let mut manifests = Manifests::default();
+    let mut used = HashSet::new();
+    for listed in &index.manifests {
+        let (position, entry) = sized(directory, &listed.digest, listed.size)?;
+        let promise = Promise::Content(&listed.digest, &listed.media_type);
+        let manifest = manifests.read(directory, entry, promise)?;
+        if manifest.descriptor.media_type != listed.media_type {
+            return Err(Fault::ManifestMediaType {
+                digest: listed.digest.clone(),
+                expected: listed.media_type.clone(),
+                found: manifest.descriptor.media_type.clone(),
+            });
+        }
+        used.insert(position);
+    }
+    let mut blobs = HashMap::new();
+    for blob in index.blobs.iter().filter(|blob| blob.travels == Travels::Carried) {
+        let (position, _) = sized(directory, &blob.digest, blob.size)?;
+        blobs.insert(blob.digest.clone(), position);
+        used.insert(position);
+    }
+    for (position, promised) in promised.iter().enumerate() {
+        if promised.digest.is_some() && !used.contains(&position) {
+            return Err(Fault::EntryIdle { name: directory.entries[position].name.clone() });
+        }
+    }
+    Ok(Contents { index, manifests, blobs, promised })
+}
+
+/// What kind of entry a name stands for.
+enum Name {
+    Layout,
+    Index,
+    Content(Digest),
+    Folder,
+}
+
+fn read_name(name: &str) -> Option<Name> {
+    match name {
+        LAYOUT_NAME | LAYOUT_INDEX_NAME => return Some(Name::Layout),
+        index::ENTRY_NAME => return Some(Name::Index),
+        _ if FOLDERS.contains(&name) => return Some(Name::Folder),
+        _ => {}
+    }
+    let (algorithm, hex) = name.strip_prefix("blobs/")?.split_once('/')?;
+    format!("{algorithm}:{hex}").parse().ok().map(Name::Content)
+}
+
+fn check_names(directory: &Directory) -> Result<(), Fault> {
+    for entry in &directory.entries {
+        match read_name(&entry.name) {
+            Some(Name::Folder) if entry.extent.size_bytes > 0 => {}
+            Some(_) => continue,
+            None => {}
+        }
+        return Err(Fault::UnknownName { name: entry.name.clone() });
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct VersionOnly {
+    version: u64,
+}
+
+/// What is looked at when the index does not parse, for a better answer.
+#[derive(Deserialize)]
+struct TravelsOnly {
+    blobs: Vec<BlobTravels>,
+}
+
+#[derive(Deserialize)]
+struct BlobTravels {
+    digest: Digest,
+    travels: String,
+}
+
+fn parse(json: &[u8]) -> Result<Index, Fault> {
+    let shape = |source| Fault::IndexShape { name: index::ENTRY_NAME.to_owned(), source };
+    let VersionOnly { version } = serde_json::from_slice(json).map_err(shape)?;
+    if version != u64::from(VERSION) {
+        return Err(Fault::Version { found: version });
+    }
+    serde_json::from_slice(json).map_err(|error| {
+        let known = |blob: &BlobTravels| {
+            matches!(blob.travels.as_str(), "carried" | "expected" | "left-out")
+        };
+        let Ok(TravelsOnly { blobs }) = serde_json::from_slice(json) else {
+            return shape(error);
+        };
+        match blobs.into_iter().find(|blob| !known(blob)) {
+            Some(BlobTravels { digest, travels }) => Fault::Travels { digest, found: travels },
+            None => shape(error),
+        }
+    })
+}
+
+/// Each list of the index names each thing once, and says what it must.
+fn check_lists(index: &Index) -> Result<(), Fault> {
+    let mut entries = HashSet::new();
+    for entry in &index.entries {
+        let is_hash = format!("sha256:{}", entry.sha256).parse::<Digest>().is_ok();
+        if !is_hash {
+            let (name, found) = (entry.name.clone(), entry.sha256.clone());
+            return Err(Fault::Hash { name, found });
+        }
+        if !entries.insert(&entry.name) {
+            return Err(Fault::ListedTwice { name: entry.name.clone() });
+        }
+    }
+    let twice = |digest: &Digest| Fault::ListedTwice { name: digest.to_string() };
+    let mut manifests = HashSet::new();
+    for manifest in &index.manifests {
+        if !manifests.insert(&manifest.digest) {
+            return Err(twice(&manifest.digest));
+        }
+    }
+    let mut blobs = HashSet::new();
+    for blob in &index.blobs {
+        if !blobs.insert(&blob.digest) {
+            return Err(twice(&blob.digest));
+        }
+        if matches!(&blob.travels, Travels::Expected { repositories } if repositories.is_empty()) {
+            return Err(Fault::NoRepository { digest: blob.digest.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// The entries of the zip are those that the index lists. Gives what is promised of each.
+fn check_entries(directory: &Directory, index: &Index) -> Result<Vec<Promised>, Fault> {
+    for required in [LAYOUT_NAME, LAYOUT_INDEX_NAME] {
+        if directory.get(required).is_none() {
+            return Err(Fault::EntryMissing { name: required.to_owned() });
+        }
+    }
+    let mut promised = vec![None; directory.entries.len()];
+    for listed in &index.entries {
+        let name = || listed.name.clone();
+        let (position, entry) =
+            directory.get(&listed.name).ok_or_else(|| Fault::EntryMissing { name: name() })?;
+        if entry.extent.size_bytes != listed.size {
+            let (expected, found) = (listed.size, entry.extent.size_bytes);
+            return Err(Fault::EntrySize { name: name(), expected, found });
+        }
+        promised[position] = Some(listed.sha256.clone());
+    }
+    let entries = directory.entries.iter().zip(promised);
+    entries
+        .map(|(entry, sha256)| match (read_name(&entry.name), sha256) {
+            (Some(Name::Content(digest)), Some(sha256)) => {
+                Ok(Promised { sha256: Some(sha256), digest: Some(digest) })
+            }
+            (Some(Name::Layout), Some(sha256)) => {
+                Ok(Promised { sha256: Some(sha256), digest: None })
+            }
+            (Some(Name::Index | Name::Folder), None) => Ok(Promised::default()),
+            _ => Err(Fault::EntryUnlisted { name: entry.name.clone() }),
+        })
+        .collect()
+}
+
+/// The entry of a manifest or blob, which must have this size.
+fn sized<'a>(
+    directory: &'a Directory,
+    digest: &Digest,
+    size_bytes: u64,
+) -> Result<(usize, &'a ZipEntry), Fault> {
+    let name = digest.blob_path();
+    let Some((position, entry)) = directory.get(&name) else {
+        return Err(Fault::EntryMissing { name });
+    };
+    if entry.extent.size_bytes != size_bytes {
+        let (expected, found) = (size_bytes, entry.extent.size_bytes);
+        return Err(Fault::EntrySize { name, expected, found });
+    }
+    Ok((position, entry))
+}

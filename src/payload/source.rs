@@ -1,0 +1,203 @@
+//! Bytes of a payload at their offsets, for several threads at a time.
+//!
+//! A stored entry is read where it lies. One that was compressed by a user who packed the payload
+//! again is inflated from its start; going back costs inflating it again.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use flate2::read::DeflateDecoder;
+
+/// Reads into `buffer` from `offset` on, without moving anything that other threads see.
+fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    #[cfg(unix)]
+    use std::os::unix::fs::FileExt;
+    #[cfg(windows)]
+    use std::os::windows::fs::FileExt;
+
+    loop {
+        #[cfg(unix)]
+        let result = file.read_at(buffer, offset);
+        #[cfg(windows)]
+        let result = file.seek_read(buffer, offset);
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// As [`read_at`], but until `buffer` is full or the file ends. `offset` may be anything.
+pub(super) fn fill_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    // Beyond this, systems answer with an error instead of the end of the file.
+    if offset > i64::MAX as u64 - buffer.len() as u64 {
+        return Ok(0);
+    }
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match read_at(file, offset + filled as u64, &mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// A range of a file with a position of its own.
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    file: Arc<File>,
+    start: u64,
+    length_bytes: u64,
+    position: u64,
+}
+
+impl Window {
+    pub(super) fn new(file: Arc<File>, start: u64, length_bytes: u64) -> Self {
+        Self { file, start, length_bytes, position: 0 }
+    }
+}
+
+impl Read for Window {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.length_bytes.saturating_sub(self.position);
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let count = read_at(&self.file, self.start + self.position, &mut buffer[..wanted])?;
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for Window {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::End(distance) => self.length_bytes.checked_add_signed(distance),
+            SeekFrom::Current(distance) => self.position.checked_add_signed(distance),
+        };
+        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
+    }
+}
+
+/// How an entry's bytes lie in the zip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Stored,
+    Deflated,
+}
+
+/// Where an entry's bytes lie in the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    pub(super) start: u64,
+    pub(super) stored_bytes: u64,
+    pub(super) size_bytes: u64,
+    pub(super) method: Method,
+}
+
+/// Reads one blob or other entry of a payload, at any offset and never beyond it. A clone reads on
+/// its own.
+#[derive(Debug)]
+pub struct BlobReader {
+    file: Arc<File>,
+    extent: Extent,
+    inflating: Mutex<Option<Inflating>>,
+}
+
+#[derive(Debug)]
+struct Inflating {
+    decoder: DeflateDecoder<Window>,
+    position: u64,
+}
+
+impl Clone for BlobReader {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.file), self.extent)
+    }
+}
+
+impl BlobReader {
+    pub(super) fn new(file: Arc<File>, extent: Extent) -> Self {
+        Self { file, extent, inflating: Mutex::new(None) }
+    }
+
+    /// The content's size in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.extent.size_bytes
+    }
+
+    /// Reads some bytes from `offset` on; none at the end.
+    ///
+    /// # Errors
+    /// What the file answers; [`io::ErrorKind::UnexpectedEof`] if it became shorter since it was
+    /// opened; [`io::ErrorKind::InvalidData`] or [`io::ErrorKind::InvalidInput`] where compressed
+    /// bytes are damaged.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.extent.size_bytes.saturating_sub(offset);
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let buffer = &mut buffer[..wanted];
+        let count = match self.extent.method {
+            Method::Stored => read_at(&self.file, self.extent.start + offset, buffer)?,
+            Method::Deflated => self.inflate_at(offset, buffer)?,
+        };
+        if count == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("expected {left} more bytes, found the end of the file"),
+            ));
+        }
+        Ok(count)
+    }
+
+    /// What stands behind the entry's bytes in the file.
+    pub(super) fn read_behind(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Extent { start, stored_bytes, .. } = self.extent;
+        fill_at(&self.file, start.saturating_add(stored_bytes), buffer)
+    }
+
+    pub(super) fn stored_bytes(&self) -> u64 {
+        self.extent.stored_bytes
+    }
+
+    fn inflate_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut inflating = self.inflating.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = match inflating.take() {
+            Some(state) if state.position <= offset => state,
+            _ => {
+                let Extent { start, stored_bytes, .. } = self.extent;
+                let window = Window::new(Arc::clone(&self.file), start, stored_bytes);
+                Inflating { decoder: DeflateDecoder::new(window), position: 0 }
+            }
+        };
+        while state.position < offset {
+            let skip = usize::try_from(offset - state.position).unwrap_or(usize::MAX);
+            let mut skipped = [0; 16 * 1024];
+            let skip = skip.min(skipped.len());
+            let count = state.decoder.read(&mut skipped[..skip])?;
+            if count == 0 {
+                return Ok(0);
+            }
+            state.position += count as u64;
+        }
+        let count = state.decoder.read(buffer)?;
+        state.position += count as u64;
+        *inflating = Some(state);
+        Ok(count)
+    }
+
+    /// Everything, for entries whose size was checked against a limit.
+    pub(super) fn read_all(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.size_bytes()).unwrap_or(usize::MAX)];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            filled += self.read_at(filled as u64, &mut bytes[filled..])?;
+        }
+        Ok(bytes)
+    }
+}

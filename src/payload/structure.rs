@@ -1,0 +1,127 @@
+//! Whether the images of a payload hang together: what manifests, tags and referrers name is there.
+//! The same for both formats; knows no zip.
+
+use std::collections::{HashMap, HashSet};
+
+use super::error::Fault;
+use super::index::{Image, ImageState, Index};
+use super::manifests::Manifests;
+use crate::digest::Digest;
+use crate::manifest::{Descriptor, Manifest};
+
+/// Checks everything that a push relies on.
+pub(super) fn check(index: &Index, manifests: &Manifests) -> Result<(), Fault> {
+    let listed = Listed::new(index, manifests);
+    for entry in &index.manifests {
+        if let Some(manifest) = manifests.get(&entry.digest) {
+            listed.check_names_of(manifest)?;
+        }
+    }
+    let mut tags = HashMap::new();
+    for image in &index.images {
+        match image.state {
+            ImageState::Carried => listed.check_carried(image)?,
+            ImageState::Skipped => check_skipped(image)?,
+        }
+        for target in &image.tags {
+            let far_name = (&image.repository, &target.tag);
+            if tags.insert(far_name, &target.digest).is_some_and(|other| *other != target.digest) {
+                let (repository, tag) = (image.repository.clone(), target.tag.clone());
+                return Err(Fault::TagTwice { repository, tag });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the index lists, by digest.
+struct Listed<'a> {
+    manifests: &'a Manifests,
+    blob_sizes: HashMap<&'a Digest, u64>,
+    /// Manifests of images whose platforms were chosen: their indexes may lack children.
+    sparse: HashSet<&'a Digest>,
+}
+
+impl<'a> Listed<'a> {
+    fn new(index: &'a Index, manifests: &'a Manifests) -> Self {
+        let chosen = index.images.iter().filter(|image| !image.platforms.is_empty());
+        Self {
+            manifests,
+            blob_sizes: index.blobs.iter().map(|blob| (&blob.digest, blob.size)).collect(),
+            sparse: chosen.flat_map(|image| &image.manifests).collect(),
+        }
+    }
+
+    fn check_names_of(&self, manifest: &Manifest) -> Result<(), Fault> {
+        for blob in manifest.blobs() {
+            let Some(&size) = self.blob_sizes.get(&blob.digest) else {
+                let manifest = manifest.digest().clone();
+                return Err(Fault::BlobUnlisted { manifest, blob: blob.digest.clone() });
+            };
+            check_size(blob, size)?;
+        }
+        for child in manifest.children() {
+            match (self.manifests.get(&child.digest), self.blob_sizes.get(&child.digest)) {
+                (Some(present), _) => check_size(child, present.descriptor.size)?,
+                (None, Some(&size)) => check_size(child, size)?,
+                (None, None) if self.sparse.contains(manifest.digest()) => {}
+                (None, None) => {
+                    let index = manifest.digest().clone();
+                    return Err(Fault::ChildMissing { index, child: child.digest.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_carried(&self, image: &Image) -> Result<(), Fault> {
+        let unresolved = || Fault::ImageUnresolved { image: image.name.clone() };
+        let resolved = image.resolved.as_ref().ok_or_else(unresolved)?;
+        let all: HashSet<_> = image.manifests.iter().collect();
+        let mut own = HashSet::new();
+        for digest in &image.manifests {
+            let manifest = self.manifest_of(image, digest)?;
+            for child in manifest.children() {
+                if all.contains(&child.digest) && !own.contains(&child.digest) {
+                    let (index, child) = (digest.clone(), child.digest.clone());
+                    return Err(Fault::ChildLate { index, child });
+                }
+            }
+            own.insert(digest);
+        }
+        if !own.contains(&resolved.digest) {
+            return Err(missing(image, &resolved.digest));
+        }
+        for target in &image.tags {
+            let digest = target.digest.as_ref().ok_or_else(unresolved)?;
+            self.manifest_of(image, digest)?;
+        }
+        for referrer in &image.referrers {
+            self.manifest_of(image, &referrer.digest)?;
+            self.manifest_of(image, &referrer.subject)?;
+        }
+        Ok(())
+    }
+
+    fn manifest_of(&self, image: &Image, digest: &Digest) -> Result<&'a Manifest, Fault> {
+        self.manifests.get(digest).ok_or_else(|| missing(image, digest))
+    }
+}
+
+fn check_skipped(image: &Image) -> Result<(), Fault> {
+    if image.manifests.is_empty() && image.referrers.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::ImageNotSkipped { image: image.name.clone() })
+}
+
+fn check_size(named: &Descriptor, found: u64) -> Result<(), Fault> {
+    if named.size == found {
+        return Ok(());
+    }
+    Err(Fault::SizeDiffers { digest: named.digest.clone(), expected: named.size, found })
+}
+
+fn missing(image: &Image, digest: &Digest) -> Fault {
+    Fault::ImageManifest { image: image.name.clone(), digest: digest.clone() }
+}
