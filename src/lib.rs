@@ -16,4 +16,5 @@ pub mod platform;
 pub mod progress;
 pub mod reference;
 pub mod registry;
+pub mod units;
 pub mod verify;
