@@ -16,5 +16,6 @@ pub mod platform;
 pub mod progress;
 pub mod reference;
 pub mod registry;
+pub mod terminal;
 pub mod units;
 pub mod verify;
