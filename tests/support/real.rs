@@ -1,0 +1,292 @@
+//! Registries that others wrote, as real processes, for tests that are ignored unless asked for.
+//!
+//! Use it from a test file as `#[path = "support/real.rs"] mod real;`. Each test starts its own
+//! [`RealRegistry`]; it listens on a free port of 127.0.0.1, keeps its content in a temporary folder,
+//! and ends when it is dropped, also by a panic. Never keep one in a `static`: statics are not dropped.
+//!
+//! Binaries are looked for in the folder named by `KHARON_TEST_BIN`, then on `PATH`; `.ci/run`
+//! installs them. A test that misses one fails and says what to install, so such tests carry
+//! `#[ignore = "needs …"]`, and stand in a module named after the binary where `.ci/run` may have
+//! to leave them out: `registry`, `referrers_registry`, `zot`.
+
+#![expect(dead_code, reason = "each test program uses another part of it")]
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a registry may take until it answers: seconds, were two cores not shared by many tests.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often a start is tried: between finding a free port and listening there, another may take it.
+const START_TRIES: usize = 3;
+
+/// A registry that can be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// CNCF distribution 2.8 as Debian ships it. No referrers API.
+    DockerRegistry,
+    /// CNCF distribution 3. No referrers API.
+    Distribution3,
+    /// The registry of go-containerregistry with its referrers API, which answers 404 until its
+    /// repository holds a manifest, and calls the config's media type the artifact type. Forgets its
+    /// manifests when it stops.
+    Referrers,
+    /// zot: the referrers API on disk.
+    Zot,
+}
+
+impl Kind {
+    fn binary(self) -> &'static str {
+        match self {
+            Self::DockerRegistry => "docker-registry",
+            Self::Distribution3 => "registry",
+            Self::Referrers => "referrers-registry",
+            Self::Zot => "zot",
+        }
+    }
+
+    fn how_to_install(self) -> &'static str {
+        match self {
+            Self::DockerRegistry => "`apt-get install docker-registry`",
+            Self::Distribution3 => {
+                "`go install github.com/distribution/distribution/v3/cmd/registry@latest`"
+            }
+            Self::Referrers => "`go build` in `tests/real/referrers-registry`",
+            Self::Zot => "a release of zot (zotregistry.dev), minimal or full",
+        }
+    }
+
+    /// The command that serves `folder` on `port`, its configuration written into `folder`.
+    fn command(self, folder: &Path, port: u16) -> Command {
+        let storage = folder.join("storage");
+        std::fs::create_dir_all(&storage).expect("the temporary folder takes a folder");
+        let mut command = Command::new(self.find());
+        let configuration = match self {
+            Self::DockerRegistry | Self::Distribution3 => format!(
+                "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
+                 storage:\n  filesystem: {{rootdirectory: '{}'}}\n  delete: {{enabled: true}}\n\
+                 http: {{addr: '127.0.0.1:{port}'}}\n",
+                storage.display()
+            ),
+            Self::Zot => format!(
+                r#"{{"storage": {{"rootDirectory": "{}"}}, "log": {{"level": "info"}},
+                "http": {{"address": "127.0.0.1", "port": "{port}"}}}}"#,
+                storage.display()
+            ),
+            Self::Referrers => {
+                command.arg(format!("127.0.0.1:{port}")).arg(storage);
+                return command;
+            }
+        };
+        let file = folder.join("configuration");
+        let file = file.with_extension(if self == Self::Zot { "json" } else { "yml" });
+        std::fs::write(&file, configuration).expect("the temporary folder takes a file");
+        // Distribution 3 sends its traces to a collector on this machine unless told not to.
+        command.arg("serve").arg(file).env("OTEL_TRACES_EXPORTER", "none");
+        command
+    }
+
+    fn find(self) -> PathBuf {
+        find_tool(self.binary()).unwrap_or_else(|| {
+            let (binary, install) = (self.binary(), self.how_to_install());
+            panic!("`{binary}` is neither in `KHARON_TEST_BIN` nor on `PATH`: {install}")
+        })
+    }
+}
+
+/// The path of a program such as `skopeo` or `crane`.
+///
+/// # Panics
+/// If it is not there, naming it.
+pub fn tool(name: &str) -> PathBuf {
+    find_tool(name)
+        .unwrap_or_else(|| panic!("`{name}` is neither in `KHARON_TEST_BIN` nor on `PATH`"))
+}
+
+fn find_tool(name: &str) -> Option<PathBuf> {
+    let own = std::env::var_os("KHARON_TEST_BIN").map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    own.into_iter()
+        .chain(std::env::split_paths(&path))
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
+/// A registry that runs until it is dropped.
+#[derive(Debug)]
+pub struct RealRegistry {
+    kind: Kind,
+    port: u16,
+    process: Process,
+    folder: tempfile::TempDir,
+}
+
+/// What a registry answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    headers: String,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The value of a header, its name in any case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let fields = self.headers.lines().filter_map(|line| line.split_once(':'));
+        fields.into_iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim())
+    }
+}
+
+impl RealRegistry {
+    /// Starts an empty registry and waits until it answers.
+    ///
+    /// # Panics
+    /// If its binary is missing, or it does not answer; then its log is shown.
+    pub fn start(kind: Kind) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut log = String::new();
+        for _ in 0..START_TRIES {
+            let port = free_port();
+            let mut process = Process::start(kind, folder.path(), port);
+            if process.answers(port) {
+                return Self { kind, port, process, folder };
+            }
+            drop(process);
+            log = read_log(folder.path());
+        }
+        panic!("{kind:?} did not start:\n{log}");
+    }
+
+    /// Ends it and starts it again with the same content (but for [`Kind::Referrers`]) and address.
+    ///
+    /// # Panics
+    /// As [`RealRegistry::start`].
+    pub fn restart(&mut self) {
+        self.process.end();
+        self.process = Process::start(self.kind, self.folder.path(), self.port);
+        assert!(self.process.answers(self.port), "{:?}:\n{}", self.kind, self.log());
+    }
+
+    /// Where it listens, as `127.0.0.1:PORT`.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The folder with its content, in its own format.
+    pub fn storage(&self) -> PathBuf {
+        self.folder.path().join("storage")
+    }
+
+    /// What it wrote to stdout and stderr.
+    pub fn log(&self) -> String {
+        read_log(self.folder.path())
+    }
+
+    /// Its process id.
+    pub fn process_id(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    /// One GET.
+    pub fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], b"")
+    }
+
+    /// One request of any kind, without redirects or retries.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        send(self.port, method, path, headers, body)
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}\n{}", self.log()))
+    }
+}
+
+/// A child that does not outlive this value.
+#[derive(Debug)]
+struct Process(Child);
+
+impl Process {
+    fn start(kind: Kind, folder: &Path, port: u16) -> Self {
+        let log = File::options().create(true).append(true).open(folder.join("log"));
+        let log = log.expect("the temporary folder takes a file");
+        let mut command = kind.command(folder, port);
+        command.stdin(Stdio::null()).stderr(log.try_clone().expect("a second handle")).stdout(log);
+        Self(command.spawn().unwrap_or_else(|error| panic!("{kind:?} cannot be run: {error}")))
+    }
+
+    /// Waits until it answers, or ends, or time is up.
+    fn answers(&mut self, port: u16) -> bool {
+        let started = Instant::now();
+        while started.elapsed() < START_LIMIT {
+            if self.0.try_wait().expect("a child can be waited for").is_some() {
+                return false;
+            }
+            if send(port, "GET", "/v2/", &[], b"").is_ok_and(|answer| answer.status == 200) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+
+    fn end(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+fn read_log(folder: &Path) -> String {
+    let bytes = std::fs::read(folder.join("log")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// HTTP/1.0, so that answers end with the connection and are never chunked.
+fn send(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<Answer> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(START_LIMIT))?;
+    let length = body.len();
+    let mut head = format!(
+        "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {length}\r\n"
+    );
+    for (name, value) in headers {
+        let _ = write!(head, "{name}: {value}\r\n");
+    }
+    stream.write_all(&[head.as_bytes(), b"\r\n", body].concat())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let malformed = || std::io::Error::other("the answer is not HTTP");
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n").ok_or_else(malformed)?;
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let (status_line, headers) = head.split_once("\r\n").unwrap_or((&head, ""));
+    let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok(Answer {
+        status: status.ok_or_else(malformed)?,
+        headers: headers.to_owned(),
+        body: answer[end + 4..].to_vec(),
+    })
+}
