@@ -1,6 +1,7 @@
 //! Registries that others wrote, as real processes, for tests that are ignored unless asked for.
 //!
-//! Use it from a test file as `#[path = "support/real.rs"] mod real;`. Each test starts its own
+//! Use it from a test file as `#[path = "support/real.rs"] mod real;`, with
+//! `#[expect(dead_code, reason = "…")]` on it where not all of it is used. Each test starts its own
 //! [`RealRegistry`]; it listens on a free port of 127.0.0.1, keeps its content in a temporary folder,
 //! and ends when it is dropped, also by a panic. Never keep one in a `static`: statics are not dropped.
 //!
@@ -8,8 +9,6 @@
 //! installs them. A test that misses one fails and says what to install, so such tests carry
 //! `#[ignore = "needs …"]`, and stand in a module named after the binary where `.ci/run` may have
 //! to leave them out: `registry`, `referrers_registry`, `zot`.
-
-#![expect(dead_code, reason = "each test program uses another part of it")]
 
 use std::fmt::Write as _;
 use std::fs::File;
