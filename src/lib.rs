@@ -8,6 +8,7 @@
 
 pub mod digest;
 pub mod inspect;
+pub mod layout;
 pub mod manifest;
 pub mod names;
 pub mod payload;
@@ -16,6 +17,7 @@ pub mod platform;
 pub mod progress;
 pub mod reference;
 pub mod registry;
+pub mod serve;
 pub mod terminal;
 pub mod units;
 pub mod verify;

@@ -1,0 +1,380 @@
+//! An OCI image-layout folder as a store of many repositories. No HTTP here.
+//!
+//! The folder is what the image-spec says (image-layout.md): `oci-layout`, `index.json`,
+//! `blobs/<algorithm>/<hex>`; beside them stands `.kharon/` with a lock and with what is not whole yet.
+//! Blobs belong to all repositories; manifests to those whose name an entry of `index.json` gives
+//! them (the private module `name` has the rules), and the children of an index to its repositories.
+//!
+//! It promises: a blob gets its name only when its digest is right and its bytes are on disk;
+//! `index.json` is replaced as a whole, never written in place, and keeps what is not understood.
+//! It refuses a folder that is something else and one that another process uses.
+//!
+//! All methods block on the disk.
+
+mod catalog;
+mod entry;
+mod error;
+mod lock;
+mod name;
+mod upload;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use catalog::Catalog;
+pub use error::Error;
+use lock::Lock;
+pub use upload::{
+    InvalidUploadId, NoSession, Session, Turn, Unfinished, UploadId, Uploads, Writer,
+};
+
+use crate::digest::{Algorithm, Digest};
+use crate::manifest::{Descriptor, MANIFEST_MAX_BYTES, Manifest};
+use crate::reference::{RepositoryName, Tag, TagOrDigest};
+
+/// The largest `index.json` that is read, in bytes: about half a million entries.
+const INDEX_MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// How deep indexes may stand in indexes; deeper ones are not looked into.
+const INDEX_MAX_DEPTH: usize = 8;
+/// Our own folder, which image tools pass over.
+const OWN_FOLDER: &str = ".kharon";
+const LAYOUT_FILE: &str = "oci-layout";
+const INDEX_FILE: &str = "index.json";
+
+/// Whether content must outlive a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Content is on disk before it is acknowledged.
+    Synced,
+    /// The system writes when it likes: for tests and other throw-away folders.
+    Relaxed,
+}
+
+/// An open layout, which no other process changes.
+#[derive(Debug)]
+pub struct Layout {
+    root: PathBuf,
+    durability: Durability,
+    catalog: Mutex<Catalog>,
+    /// The version of the catalog that `index.json` has; held while it is written.
+    written: Mutex<u64>,
+    next_temporary: AtomicU64,
+    _lock: Lock,
+}
+
+/// A blob that is being read.
+#[derive(Debug)]
+pub struct Blob {
+    /// The open file.
+    pub file: File,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+}
+
+impl Layout {
+    /// Opens the layout in `folder`; an empty or missing folder becomes a new one.
+    ///
+    /// # Errors
+    /// [`Error`] says what is wrong with the folder.
+    pub fn open(folder: &Path, durability: Durability) -> Result<Self, Error> {
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        let root = folder.canonicalize().map_err(Error::io("open", folder))?;
+        let is_new = !root.join(LAYOUT_FILE).exists();
+        if is_new && !is_empty(&root)? {
+            return Err(Error::NotALayout(root));
+        }
+        let own = root.join(OWN_FOLDER);
+        fs::create_dir_all(&own).map_err(Error::io("create", &own))?;
+        let lock = Lock::take(own.join("lock"))?;
+        let layout = Self {
+            durability,
+            catalog: Mutex::default(),
+            written: Mutex::default(),
+            next_temporary: AtomicU64::new(0),
+            _lock: lock,
+            root,
+        };
+        layout.clean()?;
+        if is_new {
+            layout.create()?;
+        }
+        layout.load()?;
+        Ok(layout)
+    }
+
+    /// Opens a blob; `None` if it is not here.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it is here and cannot be opened.
+    pub fn open_blob(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
+        let path = self.blob_path(digest);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(Error::io("open", &path))?,
+        };
+        let size_bytes = file.metadata().map_err(Error::io("read", &path))?.len();
+        Ok(Some(Blob { file, size_bytes }))
+    }
+
+    /// Whether a blob is here.
+    pub fn has_blob(&self, digest: &Digest) -> bool {
+        self.blob_path(digest).is_file()
+    }
+
+    /// A manifest of a repository.
+    pub fn find(&self, repository: &RepositoryName, what: &TagOrDigest) -> Option<Descriptor> {
+        let catalog = self.catalog();
+        match what {
+            TagOrDigest::Digest(digest) => catalog.member(repository, digest),
+            TagOrDigest::Tag(tag) => catalog.member(repository, catalog.tagged(repository, tag)?),
+        }
+    }
+
+    /// The bytes of a manifest, checked; `None` if it is not here.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the file holds something else.
+    pub fn read_manifest(&self, digest: &Digest) -> Result<Option<Bytes>, Error> {
+        let Some(blob) = self.open_blob(digest)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let mut limited = blob.file.take(MANIFEST_MAX_BYTES);
+        limited.read_to_end(&mut bytes).map_err(Error::io("read", &self.blob_path(digest)))?;
+        if digest.same_algorithm_of(&bytes) != *digest {
+            return Err(Error::Damaged(digest.clone()));
+        }
+        Ok(Some(bytes.into()))
+    }
+
+    /// What a manifest names and this repository lacks. Foreign layers are not missed.
+    pub fn missing(&self, repository: &RepositoryName, manifest: &Manifest) -> Vec<Digest> {
+        let needed = manifest.blobs().filter(|blob| !blob.is_foreign());
+        let blobs = needed.filter(|blob| !self.has_blob(&blob.digest));
+        let catalog = self.catalog();
+        let is_absent = |child: &&Descriptor| catalog.member(repository, &child.digest).is_none();
+        let children = manifest.children().iter().filter(is_absent);
+        let missing: BTreeSet<_> = blobs.chain(children).map(|each| each.digest.clone()).collect();
+        missing.into_iter().collect()
+    }
+
+    /// Stores a manifest in a repository under these tags, or under its digest alone. It is there
+    /// for good when this returns. What it names should be there already: see [`Self::missing`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the disk refuses.
+    pub fn put_manifest(
+        &self,
+        repository: &RepositoryName,
+        tags: &[Tag],
+        manifest: &Manifest,
+    ) -> Result<(), Error> {
+        let descriptor = &manifest.descriptor;
+        if !self.has_blob(&descriptor.digest) {
+            self.write_file(&self.blob_path(&descriptor.digest), &manifest.raw)?;
+        }
+        let version = {
+            let mut catalog = self.catalog();
+            let subject = manifest.subject.as_ref().map(|subject| &subject.digest);
+            catalog.admit(repository, descriptor, subject);
+            for tag in tags {
+                catalog.name(repository, Some(tag), descriptor);
+            }
+            catalog.name(repository, None, descriptor);
+            catalog.version()
+        };
+        self.write_index(version)
+    }
+
+    /// All repositories that have manifests, sorted.
+    pub fn repositories(&self) -> Vec<RepositoryName> {
+        self.catalog().repositories().cloned().collect()
+    }
+
+    /// All tags of a repository, sorted; `None` if there is no such repository.
+    pub fn tags(&self, repository: &RepositoryName) -> Option<Vec<Tag>> {
+        Some(self.catalog().tags(repository)?.cloned().collect())
+    }
+
+    /// The manifests of a repository that refer to `subject`, sorted by digest.
+    pub fn referrers(&self, repository: &RepositoryName, subject: &Digest) -> Vec<Descriptor> {
+        self.catalog().referrers(repository, subject)
+    }
+
+    /// Where unfinished uploads are kept.
+    pub(crate) fn uploads_folder(&self) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("uploads")
+    }
+
+    /// Whether content must outlive a power cut.
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// Gives a whole and verified file, which stands in [`Self::uploads_folder`], its name as a blob.
+    pub(crate) fn adopt(&self, path: &Path, digest: &Digest) -> Result<(), Error> {
+        if self.has_blob(digest) {
+            return fs::remove_file(path).map_err(Error::io("remove", path));
+        }
+        if self.durability == Durability::Synced {
+            let synced = File::open(path).and_then(|file| file.sync_data());
+            synced.map_err(Error::io("write", path))?;
+        }
+        rename(path, &self.blob_path(digest))
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join(digest.blob_path())
+    }
+
+    fn catalog(&self) -> MutexGuard<'_, Catalog> {
+        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes what a former run left unfinished.
+    fn clean(&self) -> Result<(), Error> {
+        let uploads = self.uploads_folder();
+        match fs::remove_dir_all(&uploads) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Error::io("remove", &uploads)(error));
+            }
+            _ => {}
+        }
+        for folder in [uploads, self.root.join("blobs/sha256"), self.root.join("blobs/sha512")] {
+            fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        }
+        Ok(())
+    }
+
+    /// Makes an empty layout. The file that makes the folder a layout comes last.
+    fn create(&self) -> Result<(), Error> {
+        self.write_file(&self.root.join(INDEX_FILE), &Catalog::default().to_bytes())?;
+        self.write_file(&self.root.join(LAYOUT_FILE), br#"{"imageLayoutVersion":"1.0.0"}"#)
+    }
+
+    fn load(&self) -> Result<(), Error> {
+        let path = self.root.join(LAYOUT_FILE);
+        let text = read_limited(&path, MANIFEST_MAX_BYTES)?;
+        let found = serde_json::from_slice::<serde_json::Value>(&text).unwrap_or_default();
+        let found = found.get("imageLayoutVersion").and_then(serde_json::Value::as_str);
+        if !found.is_some_and(|version| version.starts_with("1.")) {
+            let found = found.unwrap_or("nothing").to_owned();
+            return Err(Error::Version { path, found });
+        }
+        let path = self.root.join(INDEX_FILE);
+        let bytes = read_limited(&path, INDEX_MAX_BYTES)?;
+        let folder = name::folder_repository(&self.root);
+        let mut catalog =
+            Catalog::read(&bytes, &folder).map_err(|source| Error::Index { path, source })?;
+        for (descriptor, repositories) in catalog.described() {
+            self.admit(&mut catalog, &descriptor, &repositories, 0);
+        }
+        catalog.link();
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = catalog.version();
+        *self.catalog() = catalog;
+        Ok(())
+    }
+
+    /// Makes a manifest and its children members. What is absent or damaged stays out: one bad
+    /// file must not keep all other images from being served.
+    fn admit(
+        &self,
+        catalog: &mut Catalog,
+        descriptor: &Descriptor,
+        repositories: &[RepositoryName],
+        depth: usize,
+    ) {
+        let is_known = |of: &RepositoryName| catalog.member(of, &descriptor.digest).is_some();
+        let is_manifest = descriptor.media_type.is_manifest();
+        if depth > INDEX_MAX_DEPTH || !is_manifest || repositories.iter().all(is_known) {
+            return;
+        }
+        let Ok(Some(raw)) = self.read_manifest(&descriptor.digest) else { return };
+        let size = raw.len() as u64;
+        let manifest = Manifest::parse(raw, Some(&descriptor.media_type)).ok();
+        let subject = manifest.as_ref().and_then(|found| found.subject.as_ref());
+        let (media_type, digest) = (descriptor.media_type.clone(), descriptor.digest.clone());
+        let whole = Descriptor::new(media_type, digest, size);
+        for repository in repositories {
+            catalog.admit(repository, &whole, subject.map(|subject| &subject.digest));
+        }
+        for child in manifest.iter().flat_map(Manifest::children) {
+            self.admit(catalog, child, repositories, depth + 1);
+        }
+    }
+
+    /// Brings `index.json` at least to `version`. Whoever waited for another writer finds its own
+    /// change written with the others.
+    fn write_index(&self, version: u64) -> Result<(), Error> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if *written >= version {
+            return Ok(());
+        }
+        let (version, bytes) = {
+            let catalog = self.catalog();
+            (catalog.version(), catalog.to_bytes())
+        };
+        if self.durability == Durability::Synced {
+            for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+                sync_folder(&self.root.join("blobs").join(algorithm.name()))?;
+            }
+        }
+        self.write_file(&self.root.join(INDEX_FILE), &bytes)?;
+        if self.durability == Durability::Synced {
+            sync_folder(&self.root)?;
+        }
+        *written = version;
+        Ok(())
+    }
+
+    fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.uploads_folder().join(format!("file-{number}"));
+        let write = || -> std::io::Result<()> {
+            let mut file = File::create(&temporary)?;
+            file.write_all(bytes)?;
+            match self.durability {
+                Durability::Synced => file.sync_data(),
+                Durability::Relaxed => Ok(()),
+            }
+        };
+        write()
+            .map_err(Error::io("write", &temporary))
+            .and_then(|()| rename(&temporary, path))
+            .inspect_err(|_| drop(fs::remove_file(&temporary)))
+    }
+}
+
+fn is_empty(folder: &Path) -> Result<bool, Error> {
+    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let name = entry.map_err(Error::io("read", folder))?.file_name();
+        if name != OWN_FOLDER && name != "lost+found" {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn read_limited(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(max_bytes).read_to_end(&mut bytes));
+    read.map_err(Error::io("read", path))?;
+    Ok(bytes)
+}
+
+/// Makes the names in a folder outlive a power cut. Only Unix knows this.
+fn sync_folder(folder: &Path) -> Result<(), Error> {
+    if cfg!(unix) {
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(Error::io("write", folder))?;
+    }
+    Ok(())
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), Error> {
+    fs::rename(from, to).map_err(Error::io("write", to))
+}

@@ -1,0 +1,124 @@
+//! Manifests in and out.
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::Response;
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderName};
+use hyper::http::request::Parts;
+use serde_json::json;
+
+use super::answer::{Body, Code, Refusal, with_body};
+use super::route::Query;
+use super::{CONTENT_DIGEST, RequestBody, Server, created};
+use crate::layout::Layout;
+use crate::manifest::{InvalidManifest, MANIFEST_MAX_BYTES, Manifest, MediaType};
+use crate::reference::{RepositoryName, Tag, TagOrDigest};
+
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const TAG: HeaderName = HeaderName::from_static("oci-tag");
+/// How many tags one request may set; the distribution-spec asks for at least ten.
+const TAGS_MAX: usize = 100;
+
+/// Answers with the manifest as it was pushed, whatever the client would accept.
+pub(super) fn get(
+    layout: &Layout,
+    name: &RepositoryName,
+    what: &TagOrDigest,
+) -> Result<Response<Body>, Refusal> {
+    let unknown = || Refusal::new(Code::ManifestUnknown, format!("no manifest {what} in {name}"));
+    let descriptor = layout.find(name, what).ok_or_else(unknown)?;
+    let raw = layout.read_manifest(&descriptor.digest)?.ok_or_else(unknown)?;
+    let headers = [
+        (CONTENT_TYPE, descriptor.media_type.to_string()),
+        (CONTENT_DIGEST, descriptor.digest.to_string()),
+        (ETAG, format!("\"{}\"", descriptor.digest)),
+    ];
+    Ok(with_body(StatusCode::OK, &headers, Body::of(raw)))
+}
+
+pub(super) async fn put<B: RequestBody>(
+    server: &Server,
+    head: &Parts,
+    body: Pin<&mut B>,
+    name: RepositoryName,
+    what: TagOrDigest,
+    query: &Query,
+) -> Result<Response<Body>, Refusal> {
+    let tags = tags_of(&what, query)?;
+    let raw = read(body).await?;
+    let media_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = media_type.map(MediaType::new);
+    let manifest = Manifest::parse(raw, media_type.as_ref()).map_err(|error| invalid(&error))?;
+    let manifest = match &what {
+        TagOrDigest::Tag(_) => manifest,
+        TagOrDigest::Digest(digest) => manifest
+            .verified_as(digest)
+            .map_err(|mismatch| Refusal::new(Code::DigestInvalid, mismatch))?,
+    };
+    let digest = manifest.digest().clone();
+    let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
+    let mut response = created(format!("/v2/{name}/manifests/{digest}"), &digest);
+    let by_query = match what {
+        TagOrDigest::Tag(_) => Vec::new(),
+        TagOrDigest::Digest(_) => tags.clone(),
+    };
+    server.blocking(move |server| store(&server.layout, &name, &tags, &manifest)).await?;
+    let subject = subject.iter().map(|subject| (SUBJECT, subject.to_string()));
+    let tags = by_query.iter().map(|tag| (TAG, tag.to_string()));
+    for (header, value) in subject.chain(tags) {
+        if let Ok(value) = value.parse() {
+            response.headers_mut().append(header, value);
+        }
+    }
+    Ok(response)
+}
+
+fn store(
+    layout: &Layout,
+    name: &RepositoryName,
+    tags: &[Tag],
+    manifest: &Manifest,
+) -> Result<(), Refusal> {
+    let missing = layout.missing(name, manifest);
+    if !missing.is_empty() {
+        let details = missing.iter().map(|digest| json!({ "digest": digest })).collect();
+        let message = "the manifest names content that is not here";
+        return Err(Refusal::with_details(Code::ManifestBlobUnknown, message, details));
+    }
+    Ok(layout.put_manifest(name, tags, manifest)?)
+}
+
+/// The tag of the path, and those of `?tag=` behind a digest.
+fn tags_of(what: &TagOrDigest, query: &Query) -> Result<Vec<Tag>, Refusal> {
+    if let TagOrDigest::Tag(tag) = what {
+        return Ok(vec![tag.clone()]);
+    }
+    let tags: Result<Vec<Tag>, _> = query.all("tag").map(str::parse).collect();
+    let tags = tags.map_err(|error| Refusal::new(Code::TagInvalid, error))?;
+    if tags.len() > TAGS_MAX {
+        return Err(Refusal::new(Code::TagInvalid, format!("more than {TAGS_MAX} tags"))
+            .status(StatusCode::URI_TOO_LONG));
+    }
+    Ok(tags)
+}
+
+async fn read<B: RequestBody>(body: Pin<&mut B>) -> Result<Bytes, Refusal> {
+    let max_bytes = usize::try_from(MANIFEST_MAX_BYTES).unwrap_or(usize::MAX);
+    match Limited::new(body, max_bytes).collect().await {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::new(
+            Code::SizeInvalid,
+            format!("a manifest may have {MANIFEST_MAX_BYTES} bytes"),
+        )),
+        Err(_) => Err(Refusal::new(Code::ManifestInvalid, "the manifest broke off")),
+    }
+}
+
+fn invalid(error: &InvalidManifest) -> Refusal {
+    use std::error::Error as _;
+    let reason = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+    Refusal::new(Code::ManifestInvalid, format!("{error}{reason}"))
+}

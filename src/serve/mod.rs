@@ -1,0 +1,277 @@
+//! An OCI registry over one folder: the distribution-spec 1.1's pull, push and content discovery.
+//!
+//! The folder is an OCI image layout ([`crate::layout`]); an unzipped payload is served as it is.
+//! Every blob is visible in every repository, so a mount succeeds whenever the blob is here at all.
+//! There is no deletion, no TLS and no login: this is for closed networks, for trying things out
+//! and for tests. Manifests whose blobs or children are missing are refused, so nothing that
+//! is served points at nothing; payloads that were made sparse are served with their holes.
+//!
+//! [`Server::handle`] answers one request without any transport; [`Bound::run`] serves HTTP/1.1.
+
+mod answer;
+mod blobs;
+mod error;
+mod lists;
+mod manifests;
+mod route;
+mod uploads;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Body as HttpBody;
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinSet, spawn_blocking};
+
+pub use answer::Body;
+use answer::{Code, Refusal, bare};
+pub use error::Error;
+use route::{Query, Route};
+
+use crate::layout::{Durability, Layout, Uploads};
+
+/// How many header fields a request may have; clients send about ten.
+const HEADERS_MAX: usize = 64;
+/// The largest head of a request, and how much of a body is taken from the connection at once, in bytes.
+const READ_BUFFER_BYTES: usize = 512 * 1024;
+/// How long a connection may take to send a head, idle time between requests included.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// How much of a refused request's body is read, in bytes, so that the client gets to see the
+/// refusal; a client that sends more finds the connection closed.
+const DRAIN_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// How long requests may go on after the server was told to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often idle uploads are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// How long to wait when the system has no room for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// What a request's body must be: a stream of [`Bytes`] that may fail.
+pub trait RequestBody:
+    HttpBody<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send
+{
+}
+
+impl<B> RequestBody for B
+where
+    B: HttpBody<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+}
+
+/// A registry over one folder. Clones serve the same folder.
+#[derive(Clone, Debug)]
+pub struct Server {
+    layout: Arc<Layout>,
+    uploads: Arc<Uploads>,
+}
+
+impl Server {
+    /// A registry over the OCI layout in `directory`; an empty or missing folder becomes one.
+    ///
+    /// # Errors
+    /// [`Error::Layout`] if the folder is something else, damaged, in use or not writable.
+    pub fn open(directory: &Path) -> Result<Self, Error> {
+        Self::open_with(directory, Durability::Synced)
+    }
+
+    /// As [`Self::open`], with a choice whether pushed content must outlive a power cut.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(directory: &Path, durability: Durability) -> Result<Self, Error> {
+        let layout = Arc::new(Layout::open(directory, durability)?);
+        let uploads = Arc::new(Uploads::new(&layout));
+        Ok(Self { layout, uploads })
+    }
+
+    /// The folder behind the registry.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Listens at `address`; port 0 takes a free one. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Listen`] if the address is taken or not ours.
+    pub async fn bind(self, address: SocketAddr) -> Result<Bound, Error> {
+        let listen = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let local_address = listener.local_addr().map_err(listen)?;
+        Ok(Bound { server: self, listener, local_address })
+    }
+
+    /// Answers one request.
+    pub async fn handle<B: RequestBody>(&self, request: Request<B>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let mut body = Box::pin(body);
+        let mut response = match self.answer(&head, body.as_mut()).await {
+            Ok(response) => response,
+            Err(refusal) => {
+                drain(body.as_mut()).await;
+                refusal.into_response()
+            }
+        };
+        if head.method == Method::HEAD {
+            let length = HttpBody::size_hint(response.body()).exact().unwrap_or_default();
+            let headers = response.headers_mut();
+            headers.entry(hyper::header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+            *response.body_mut() = Body::empty();
+        }
+        response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+        response
+    }
+
+    async fn answer<B: RequestBody>(
+        &self,
+        head: &Parts,
+        body: Pin<&mut B>,
+    ) -> Result<Response<Body>, Refusal> {
+        let route = Route::of(head.uri.path())?;
+        let query = Query::of(head.uri.query());
+        match (&head.method, route) {
+            (&Method::GET | &Method::HEAD, Route::Base) => {
+                Ok(answer::document(&[], &serde_json::json!({})))
+            }
+            (&Method::GET, Route::Catalog) => lists::catalog(&self.layout, &query),
+            (&Method::GET, Route::Tags(name)) => lists::tags(&self.layout, &name, &query),
+            (&Method::GET, Route::Referrers(name, digest)) => {
+                self.blocking(move |server| {
+                    lists::referrers(&server.layout, &name, &digest, &query)
+                })
+                .await
+            }
+            (&Method::GET | &Method::HEAD, Route::Manifest(name, what)) => {
+                self.blocking(move |server| manifests::get(&server.layout, &name, &what)).await
+            }
+            (&Method::PUT, Route::Manifest(name, what)) => {
+                manifests::put(self, head, body, name, what, &query).await
+            }
+            (&Method::GET, Route::Blob(_, digest)) => blobs::get(self, head, digest).await,
+            (&Method::HEAD, Route::Blob(_, digest)) => blobs::head(self, digest).await,
+            (&Method::POST, Route::Uploads(name)) => {
+                uploads::post(self, head, body, name, &query).await
+            }
+            (method, Route::Upload(name, id)) => {
+                uploads::on_session(self, method, head, body, name, id, &query).await
+            }
+            (method, _) => Err(unsupported(method)),
+        }
+    }
+
+    /// Runs what blocks on the disk where it may.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let server = self.clone();
+        let done = spawn_blocking(move || work(&server)).await;
+        done.unwrap_or_else(|error| Err(Refusal::new(Code::Unknown, error)))
+    }
+}
+
+fn unsupported(method: &Method) -> Refusal {
+    Refusal::new(Code::Unsupported, format!("this registry has no {method} here"))
+}
+
+/// Reads what is left of a refused request.
+async fn drain<B: RequestBody>(mut body: Pin<&mut B>) {
+    let mut seen_bytes = 0;
+    while seen_bytes < DRAIN_MAX_BYTES {
+        match body.frame().await {
+            Some(Ok(frame)) => seen_bytes += frame.data_ref().map_or(0, Bytes::len),
+            _ => return,
+        }
+    }
+}
+
+/// A server that listens.
+#[derive(Debug)]
+pub struct Bound {
+    server: Server,
+    listener: TcpListener,
+    local_address: SocketAddr,
+}
+
+impl Bound {
+    /// Where it listens, with the port that it really has.
+    pub fn local_address(&self) -> SocketAddr {
+        self.local_address
+    }
+
+    /// Serves until `shutdown` is ready; requests under way then have ten seconds to end.
+    pub async fn run(self, shutdown: impl Future) {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let stop = watch::Sender::new(());
+        let mut connections = JoinSet::new();
+        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = &mut shutdown => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        let server = self.server.clone();
+                        connections.spawn(serve_connection(server, stream, stop.subscribe()));
+                    }
+                    // Out of file descriptors, or a client that went away again.
+                    Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                },
+                Some(_) = connections.join_next() => {}
+                _ = sweep.tick() => {
+                    let uploads = Arc::clone(&self.server.uploads);
+                    drop(spawn_blocking(move || uploads.drop_idle(Instant::now())));
+                }
+            }
+        }
+        drop(self.listener);
+        stop.send_replace(());
+        let all_ended = async { while connections.join_next().await.is_some() {} };
+        drop(tokio::time::timeout(STOP_TIMEOUT, all_ended).await);
+    }
+}
+
+/// A connection that fails is its client's to notice; no other suffers.
+async fn serve_connection(server: Server, stream: TcpStream, mut stop: watch::Receiver<()>) {
+    drop(stream.set_nodelay(true));
+    let service = service_fn(move |request| {
+        let server = server.clone();
+        async move { Ok::<_, std::convert::Infallible>(server.handle(request).await) }
+    });
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(READ_BUFFER_BYTES)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stop.changed() => connection.as_mut().graceful_shutdown(),
+    }
+    drop(connection.await);
+}
+
+/// An answer that says where something now is.
+fn created(location: String, digest: &crate::digest::Digest) -> Response<Body> {
+    bare(
+        StatusCode::CREATED,
+        &[(hyper::header::LOCATION, location), (CONTENT_DIGEST, digest.to_string())],
+    )
+}
