@@ -122,6 +122,7 @@ async fn a_file_tells_the_credentials_of_hosts_and_namespaces() {
         (value(r#"{"auth": "dTpw"}"#), "r.example", "u:p"),
         (value(r#"{"auth": "dTpwYQ=="}"#), "r.example", "u:pa"),
         (value(r#"{"auth": "dTpwYQ"}"#), "r.example", "u:pa"),
+        (value(r#"{"auth": "dTpwYR=="}"#), "r.example", "u:pa"),
         (value(r#"{"auth": "dTpw\nYQ==\n"}"#), "r.example", "u:pa"),
         (value(r#"{"auth": "dTpwOnE="}"#), "r.example", "u:p:q"),
         (value(r#"{"auth": "dTpwAAAA"}"#), "r.example", "u:p"),

@@ -147,11 +147,11 @@ async fn a_helper_that_hangs_is_ended() {
     home.helper("h", &format!("echo $$ > '{}'; exec sleep 600", pid.display()));
     home.write(".docker/config.json", r#"{"credsStore": "h"}"#);
     let mut store = home.store();
-    store.helpers.timeout = Duration::from_secs(1);
+    store.helpers.timeout = Duration::from_secs(2);
     let error = store.find(&host("r.example"), None).await.expect_err("no answer");
     assert_eq!(
         error.to_string(),
-        "the credential helper `docker-credential-h` did not answer for `r.example` in 1 s"
+        "the credential helper `docker-credential-h` did not answer for `r.example` in 2 s"
     );
     let pid = fs::read_to_string(pid).expect("it ran");
     let process = Path::new("/proc").join(pid.trim());
@@ -181,4 +181,9 @@ async fn a_helper_is_asked_once_by_many_and_again_when_its_answer_is_old() {
     store.helpers.answer_lifetime = Duration::ZERO;
     store.find(&good, None).await.expect("an answer");
     assert_eq!(home.questions(), "get r.example\nget bad.example\nget r.example\n");
+    // All of them ask before the helper can answer.
+    let name = HelperName::parse("h").expect("valid");
+    let asked_at_once = (0..8).map(|_| store.helpers.ask(name.clone(), "s.example"));
+    futures_util::future::join_all(asked_at_once).await;
+    assert_eq!(home.questions().matches("get s.example\n").count(), 1);
 }
