@@ -1,0 +1,351 @@
+//! One request and its answer: clients by address, redirects, time limits, troubles told apart.
+//!
+//! Knows nothing of registries, credentials or retries. `reqwest` ends here.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+pub(super) use reqwest::{Method, StatusCode, Url};
+
+use super::answer::Response;
+use super::connection::{Connection, Connections};
+use super::error::{Failure, Identity, Kind, Trouble};
+use super::outgoing::{Outgoing, Waiting};
+use super::retry;
+use super::throttle::Throttle;
+use crate::progress::Reporter;
+use crate::reference::RegistryHost;
+
+pub(super) mod headers {
+    //! The headers that are spoken here.
+    pub(crate) use reqwest::header::{
+        ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, LINK,
+        LOCATION, RANGE, WWW_AUTHENTICATE,
+    };
+    pub(crate) const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
+    pub(crate) const OCI_SUBJECT: &str = "oci-subject";
+    pub(crate) const OCI_CHUNK_MIN_LENGTH: &str = "oci-chunk-min-length";
+}
+
+/// More redirects than any registry has a use for.
+const REDIRECTS_MAX: usize = 10;
+/// How often a body in flight is looked after at most.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+/// What all requests of a run share.
+pub(super) struct Http {
+    pub(super) connections: Connections,
+    pub(super) reporter: Arc<dyn Reporter>,
+    pub(super) throttle: Arc<Throttle>,
+    /// By origin: scheme, host and port.
+    clients: Mutex<HashMap<String, reqwest::Client>>,
+}
+
+/// A request that can be sent again.
+#[derive(Clone)]
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+    /// How much longer than usual the answer may take.
+    pub(super) patience: Duration,
+}
+
+/// What a request carries.
+#[derive(Clone)]
+pub(super) enum Body {
+    Empty,
+    Bytes(Bytes),
+    Stream(Arc<Outgoing>),
+}
+
+impl Request {
+    pub(super) fn new(method: Method, url: Url) -> Self {
+        let headers = HeaderMap::new();
+        Self { method, url, headers, body: Body::Empty, patience: Duration::ZERO }
+    }
+
+    pub(super) fn get(url: Url) -> Self {
+        Self::new(Method::GET, url)
+    }
+
+    /// Adds a header. A value that cannot stand in a header is left out: none of ours is one.
+    #[must_use]
+    pub(super) fn with(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    #[must_use]
+    pub(super) fn with_body(mut self, body: Body) -> Self {
+        self.body = body;
+        self
+    }
+
+    fn length_bytes(&self) -> Option<u64> {
+        match &self.body {
+            Body::Stream(outgoing) => Some(outgoing.length_bytes()),
+            Body::Bytes(bytes) => Some(bytes.len() as u64),
+            Body::Empty => {
+                [Method::POST, Method::PUT, Method::PATCH].contains(&self.method).then_some(0)
+            }
+        }
+    }
+}
+
+/// A header that says who asks. It is only ever sent to the origin it was made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Authorization {
+    pub(super) header: HeaderValue,
+    pub(super) identity: Identity,
+}
+
+impl Authorization {
+    /// `scheme` and a secret, or none if the secret cannot stand in a header.
+    pub(super) fn new(scheme: &str, secret: &str, identity: Identity) -> Option<Self> {
+        let mut header = HeaderValue::from_str(&format!("{scheme} {secret}")).ok()?;
+        header.set_sensitive(true);
+        Some(Self { header, identity })
+    }
+}
+
+impl Http {
+    pub(super) fn new(connections: Connections, reporter: Arc<dyn Reporter>) -> Self {
+        let throttle = Arc::new(Throttle::new(connections.rate_limit_bytes_per_second));
+        Self { connections, reporter, throttle, clients: Mutex::default() }
+    }
+
+    pub(super) fn attempts(&self) -> retry::Attempts {
+        retry::Attempts::new(self.connections.retry, Arc::clone(&self.reporter))
+    }
+
+    /// Uses `connection` for everything at the origins of `urls`.
+    pub(super) fn remember(&self, connection: &Connection, urls: &[Url]) {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        for url in urls {
+            clients.insert(origin(url), connection.client.clone());
+        }
+    }
+
+    /// The client for `url`, with the settings that hold for its host.
+    fn client(&self, url: &Url) -> Result<reqwest::Client, Kind> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&origin(url)) {
+            return Ok(client.clone());
+        }
+        let host: RegistryHost = authority(url)
+            .parse()
+            .map_err(|_| Kind::Protocol("sends us to an address without a usable host".into()))?;
+        let connection = if url.scheme() == "http" {
+            let mut connections = self.connections.clone();
+            connections.plain_http.insert(host.clone());
+            connections.connect(&host)
+        } else {
+            self.connections.connect(&host)
+        };
+        let client = connection.map_err(Kind::Connection)?.client;
+        clients.insert(origin(url), client.clone());
+        Ok(client)
+    }
+
+    /// Sends `request`, follows redirects of a GET or HEAD, and gives whatever answer comes in the
+    /// end. `authorization` goes to the request's own origin, and nowhere else.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        request: &Request,
+        authorization: Option<&Authorization>,
+    ) -> Result<Response, Failure> {
+        let follows = [Method::GET, Method::HEAD].contains(&request.method);
+        let mut url = request.url.clone();
+        for _ in 0..=REDIRECTS_MAX {
+            let trusted = authorization.filter(|_| same_origin(&url, &request.url));
+            let at = || Some(authority(&url));
+            let sent = self.send_to(url.clone(), request, trusted).await;
+            let inner = sent.map_err(|kind| Failure { kind, at: at() })?;
+            let identity = trusted.map_or(Identity::Anonymous, |trusted| trusted.identity);
+            let response = Response::new(inner, url.clone(), Arc::clone(self), identity);
+            if !follows || !is_redirect(response.status()) {
+                return Ok(response);
+            }
+            let next = response.location()?;
+            response.finish().await;
+            url = next;
+        }
+        let kind = Kind::Protocol(format!("more than {REDIRECTS_MAX} redirects"));
+        Err(Failure { kind, at: Some(authority(&url)) })
+    }
+
+    async fn send_to(
+        &self,
+        url: Url,
+        request: &Request,
+        authorization: Option<&Authorization>,
+    ) -> Result<reqwest::Response, Kind> {
+        let client = self.client(&url)?;
+        let mut sent = client.request(request.method.clone(), url).headers(request.headers.clone());
+        if let Some(authorization) = authorization {
+            sent = sent.header(header::AUTHORIZATION, authorization.header.clone());
+        }
+        if let Some(length_bytes) = request.length_bytes() {
+            sent = sent.header(header::CONTENT_LENGTH, length_bytes);
+        }
+        let limit = self.connections.header_timeout + request.patience;
+        match &request.body {
+            Body::Empty => within(limit, sent).await,
+            Body::Bytes(bytes) => within(limit, sent.body(bytes.clone())).await,
+            Body::Stream(outgoing) => {
+                let _stop = StopOnDrop(outgoing);
+                let pieces = outgoing.begin(Arc::clone(&self.throttle));
+                let sent = sent.body(reqwest::Body::wrap_stream(pieces));
+                self.watch(outgoing, limit, sent).await
+            }
+        }
+    }
+
+    /// Sends a streamed body and gives up when the connection takes nothing more of it.
+    async fn watch(
+        &self,
+        outgoing: &Outgoing,
+        answer_limit: Duration,
+        sent: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, Kind> {
+        let stall_limit = self.connections.stall_timeout;
+        let mut look = tokio::time::interval((stall_limit.min(answer_limit) / 4).min(WATCH_EVERY));
+        let sending = sent.send();
+        tokio::pin!(sending);
+        loop {
+            tokio::select! {
+                answer = &mut sending => return answer.map_err(transport),
+                _ = look.tick() => {}
+            }
+            let trouble = match outgoing.waiting() {
+                Waiting::Connection(idle) if idle >= stall_limit => Trouble::Stalled(stall_limit),
+                Waiting::Answer(idle) if idle >= answer_limit => Trouble::NoAnswer(answer_limit),
+                _ => continue,
+            };
+            return Err(Kind::Transport { trouble, source: None });
+        }
+    }
+}
+
+/// Makes sure that nobody goes on to read a body whose request was given up.
+struct StopOnDrop<'a>(&'a Outgoing);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+async fn within(limit: Duration, sent: reqwest::RequestBuilder) -> Result<reqwest::Response, Kind> {
+    match tokio::time::timeout(limit, sent.send()).await {
+        Ok(answer) => answer.map_err(transport),
+        Err(_) => Err(Kind::Transport { trouble: Trouble::NoAnswer(limit), source: None }),
+    }
+}
+
+/// Tells apart why there is no answer, or not all of it. The error is freed of its address, which
+/// may hold the signature of a storage service.
+pub(super) fn transport(error: reqwest::Error) -> Kind {
+    let error = error.without_url();
+    let trouble = if error.is_dns() {
+        Trouble::UnknownHost
+    } else if causes(&error, |text| text.contains("certificate") || text.contains("fatal alert")) {
+        Trouble::Certificate
+    } else if error.is_connect() && causes(&error, is_no_tls) {
+        Trouble::NotTls
+    } else if error.is_connect() {
+        Trouble::Connect
+    } else if error.is_builder() {
+        return Kind::Protocol("sends us to an address that cannot be asked".to_owned());
+    } else {
+        Trouble::Torn
+    };
+    Kind::Transport { trouble, source: Some(Box::new(error)) }
+}
+
+/// What rustls says to bytes that are no TLS record. It is no dependency of ours, so the words have to
+/// do; a test holds them.
+fn is_no_tls(text: &str) -> bool {
+    text.contains("received corrupt message") || text.contains("tls handshake eof")
+}
+
+fn causes(error: &dyn StdError, matches: impl Fn(&str) -> bool) -> bool {
+    std::iter::successors(Some(error), |&error| error.source())
+        .any(|error| matches(&error.to_string()))
+}
+
+/// Scheme, host and port: what credentials are bound to.
+fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+pub(super) fn same_origin(one: &Url, other: &Url) -> bool {
+    one.origin() == other.origin()
+}
+
+/// `host[:port]`, the port only where it is not the scheme's own.
+pub(super) fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// Reads a `Location` or `Link` that came from `base`.
+///
+/// A registry behind a proxy that ends TLS often does not know that it is reached by https, and
+/// sends us back to itself over plain http: such an address is taken as the https one.
+pub(super) fn resolve(base: &Url, location: &str) -> Result<Url, Kind> {
+    let unusable = || Kind::Protocol("sends us to an address that cannot be read".to_owned());
+    let mut url = base.join(location).map_err(|_| unusable())?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(unusable());
+    }
+    let is_own = url.host_str() == base.host_str() && url.port() == base.port();
+    if base.scheme() == "https" && url.scheme() == "http" && is_own {
+        url.set_scheme("https").map_err(|()| unusable())?;
+    }
+    Ok(url)
+}
+
+/// Writes pairs as `application/x-www-form-urlencoded`.
+pub(super) fn form<'a>(base: &Url, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut url = base.clone();
+    url.set_query(None);
+    url.query_pairs_mut().extend_pairs(pairs);
+    url.query().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_relative_or_absolute_and_lead_to_hosts() {
+        let base: Url = "https://r.example/v2/a/blobs/uploads/?x=1".parse().expect("valid");
+        for (location, expected) in [
+            ("/v2/u/1?_state=a%3D", Some("https://r.example/v2/u/1?_state=a%3D")),
+            ("1", Some("https://r.example/v2/a/blobs/uploads/1")),
+            ("https://cdn.example:8443/x", Some("https://cdn.example:8443/x")),
+            ("http://cdn.example/x", Some("http://cdn.example/x")),
+            ("http://r.example/v2/u/1", Some("https://r.example/v2/u/1")),
+            ("http://r.example:8080/v2/u/1", Some("http://r.example:8080/v2/u/1")),
+            ("//cdn.example/x", Some("https://cdn.example/x")),
+            ("file:///etc/passwd", None),
+            ("http://", None),
+        ] {
+            let found = resolve(&base, location).ok().map(String::from);
+            assert_eq!(found.as_deref(), expected, "{location}");
+        }
+    }
+}
