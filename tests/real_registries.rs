@@ -77,7 +77,7 @@ mod docker_registry {
 
     #[test]
     #[ignore = "needs docker-registry"]
-    fn distribution_2_serves_without_a_referrers_api() {
+    fn distribution_serves_without_a_referrers_api() {
         let registry = speaks_the_registry_api(Kind::DockerRegistry);
         assert_eq!(referrers(&registry), None);
     }
@@ -109,12 +109,12 @@ mod docker_registry {
     }
 }
 
-mod registry {
+mod distribution_3 {
     use super::*;
 
     #[test]
     #[ignore = "needs registry (distribution 3)"]
-    fn distribution_3_serves_without_a_referrers_api() {
+    fn distribution_serves_without_a_referrers_api() {
         let registry = speaks_the_registry_api(Kind::Distribution3);
         assert_eq!(referrers(&registry), None);
     }

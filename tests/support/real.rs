@@ -7,8 +7,9 @@
 //!
 //! Binaries are looked for in the folder named by `KHARON_TEST_BIN`, then on `PATH`; `.ci/run`
 //! installs them. A test that misses one fails and says what to install, so such tests carry
-//! `#[ignore = "needs …"]`, and stand in a module named after the binary where `.ci/run` may have
-//! to leave them out: `registry`, `referrers_registry`, `zot`.
+//! `#[ignore = "needs …"]`. Those that need more than `docker-registry` and `skopeo` stand in a module
+//! that says so, as `.ci/run` may have to leave them out: `distribution_3`, `referrers_registry`,
+//! `crane` or `zot`.
 
 use std::fmt::Write as _;
 use std::fs::File;
