@@ -7,14 +7,17 @@
 //! ```
 
 pub mod digest;
+pub mod failure;
 pub mod inspect;
 pub mod layout;
+pub mod make;
 pub mod manifest;
 pub mod names;
 pub mod payload;
 pub mod plan;
 pub mod platform;
 pub mod progress;
+pub mod push;
 pub mod reference;
 pub mod registry;
 pub mod serve;

@@ -11,6 +11,7 @@ mod headers;
 pub mod index;
 mod manifests;
 mod native;
+pub mod oci_index;
 mod reader;
 mod source;
 mod structure;

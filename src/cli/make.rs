@@ -1,0 +1,214 @@
+//! `kharon make-payload`.
+
+use std::io::Read as _;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use kharon::failure::{ExitCode, Usage};
+use kharon::make::{
+    self, DEFAULT_JOBS, Destination, ImageName, MakeRequest, Planned, Referrers, Summary,
+};
+use kharon::names::{FarNames, KeepRegistry, Rename};
+use kharon::plan::ForeignLayers;
+use kharon::platform::Platform;
+use kharon::reference::RegistryHost;
+use kharon::terminal::{self, Terminal};
+use kharon::units::format_bytes;
+use serde::Serialize;
+
+use super::access::{AccessArgs, Stdin};
+use super::{print_json, print_line};
+
+/// The largest list of images that is read, in bytes.
+const LIST_MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+#[derive(Debug, Args)]
+pub(crate) struct MakeArgs {
+    /// Images as `[registry/]repository[:tag][@digest]`, each also a comma-separated list
+    #[arg(value_name = "IMAGES")]
+    images: Vec<String>,
+    /// Read more images from this file, one per line, `#` begins a comment; `-` is stdin (repeatable)
+    #[arg(long, value_name = "FILE")]
+    images_from: Vec<PathBuf>,
+    /// Images that the far registry has already, as a comma-separated list (repeatable)
+    #[arg(short, long, value_name = "IMAGES")]
+    already_transferred: Vec<String>,
+    /// A former payload: the far registry has what it brought and what it expected (repeatable)
+    #[arg(long, value_name = "PAYLOAD")]
+    against: Vec<PathBuf>,
+    /// The payload to write, stdout if not given; a former one is replaced only by a complete one
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The registry of images that name none
+    #[arg(short, long, value_name = "HOST", default_value = "registry-1.docker.io")]
+    registry: RegistryHost,
+    /// Choose these platforms of each image, such as linux/amd64,linux/arm64; all if not given
+    #[arg(long, value_name = "PLATFORMS", value_delimiter = ',')]
+    platform: Vec<Platform>,
+    /// Leave signatures, attestations and whatever else refers to the images
+    #[arg(long)]
+    no_referrers: bool,
+    /// Fetch and carry layers that their distributor serves from elsewhere
+    #[arg(long)]
+    foreign_layers: bool,
+    /// Put the registry's name in front of repositories at the far side
+    #[arg(long)]
+    keep_registry: bool,
+    /// Call a repository something else at the far side; OLD may begin with the registry and may be
+    /// the first parts of several repositories (repeatable)
+    #[arg(long, value_name = "OLD=NEW")]
+    rename: Vec<Rename>,
+    /// The layout of the zip: kharon's own, or that of docker-charon 0.4
+    #[arg(long, value_name = "FORMAT", default_value = "kharon")]
+    format: FormatArg,
+    /// How many transfers run at once
+    #[arg(short, long, value_name = "N", default_value_t = DEFAULT_JOBS)]
+    jobs: NonZeroUsize,
+    /// Print the plan and what it costs, write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print plan and result as JSON on stdout
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    access: AccessArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormatArg {
+    Kharon,
+    Charon,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    plan: &'a Summary,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Written<'a>>,
+}
+
+/// The payload that was written.
+#[derive(Serialize)]
+struct Written<'a> {
+    file: &'a PathBuf,
+    bytes: u64,
+}
+
+impl MakeArgs {
+    pub(crate) async fn run(&self, terminal: &Terminal) -> anyhow::Result<ExitCode> {
+        if self.file.is_none() && !self.dry_run {
+            self.refuse_stdout()?;
+        }
+        let planned = make::plan_payload(self.request(terminal)?, terminal.reporter()).await?;
+        if self.dry_run {
+            terminal.finish();
+            let plan = planned.summary();
+            if self.json {
+                print_json(terminal, &Document { plan, result: None })?;
+            } else {
+                print_line(terminal, plan.to_string().trim_end())?;
+            }
+            return Ok(ExitCode::Done);
+        }
+        self.write(planned, terminal).await
+    }
+
+    fn refuse_stdout(&self) -> Result<(), Usage> {
+        let hint = "name a file with `-f payload.zip`";
+        if self.json {
+            return Err(Usage::new("both the payload and JSON would go to stdout").with_hint(hint));
+        }
+        if terminal::stdout_is_terminal() {
+            let message = "a payload is not for a terminal";
+            return Err(Usage::new(message).with_hint(format!("{hint}, or pipe stdout elsewhere")));
+        }
+        Ok(())
+    }
+
+    async fn write(&self, planned: Planned, terminal: &Terminal) -> anyhow::Result<ExitCode> {
+        let destination = match &self.file {
+            Some(path) => Destination::File(path.clone()),
+            None => Destination::Stream(Box::new(terminal::stdout_file()?)),
+        };
+        let summary = planned.write(destination).await?;
+        terminal.finish();
+        let name =
+            self.file.as_ref().map_or_else(|| "stdout".into(), |path| path.display().to_string());
+        terminal.reporter().note(format!(
+            "wrote {} to {name}: {} blobs carried ({}), {} expected at the far side ({})",
+            format_bytes(summary.payload_bytes),
+            summary.total.carried_blobs,
+            format_bytes(summary.total.carried_bytes),
+            summary.total.expected_blobs,
+            format_bytes(summary.total.expected_bytes),
+        ));
+        if let (true, Some(file)) = (self.json, &self.file) {
+            let result = Some(Written { file, bytes: summary.payload_bytes });
+            print_json(terminal, &Document { plan: &summary, result })?;
+        }
+        Ok(ExitCode::Done)
+    }
+
+    fn request(&self, terminal: &Terminal) -> anyhow::Result<MakeRequest> {
+        let reads_stdin = self.images_from.iter().any(|path| path.as_os_str() == "-");
+        let stdin = if reads_stdin { Stdin::Taken("the list of images") } else { Stdin::Free };
+        Ok(MakeRequest {
+            wanted: self.wanted()?,
+            already_transferred: make::parse_images(&self.already_transferred, &self.registry)?,
+            against: self.against.clone(),
+            platforms: self.platform.clone(),
+            referrers: if self.no_referrers { Referrers::Leave } else { Referrers::Include },
+            foreign_layers: if self.foreign_layers {
+                ForeignLayers::Fetch
+            } else {
+                ForeignLayers::LeaveOut
+            },
+            names: FarNames {
+                keep_registry: if self.keep_registry {
+                    KeepRegistry::Keep
+                } else {
+                    KeepRegistry::Drop
+                },
+                renames: self.rename.clone(),
+            },
+            format: match self.format {
+                FormatArg::Kharon => make::Format::Kharon,
+                FormatArg::Charon => make::Format::Charon,
+            },
+            jobs: self.jobs,
+            connections: self.access.connections(&self.registry, terminal),
+            credentials: self.access.credentials(&self.registry, stdin, terminal)?,
+        })
+    }
+
+    fn wanted(&self) -> anyhow::Result<Vec<ImageName>> {
+        let mut lists = self.images.clone();
+        for path in &self.images_from {
+            let text = read_list(path)?;
+            lists.extend(make::lines_of_list(&text).map(str::to_owned));
+        }
+        Ok(make::parse_images(&lists, &self.registry)?)
+    }
+}
+
+fn read_list(path: &PathBuf) -> anyhow::Result<String> {
+    let from_stdin = path.as_os_str() == "-";
+    let name = if from_stdin { "stdin".to_owned() } else { format!("`{}`", path.display()) };
+    let context = || format!("cannot read the list of images from {name}");
+    let mut text = String::new();
+    let read = if from_stdin {
+        std::io::stdin().lock().take(LIST_MAX_BYTES + 1).read_to_string(&mut text)
+    } else {
+        let file = std::fs::File::open(path).with_context(context)?;
+        file.take(LIST_MAX_BYTES + 1).read_to_string(&mut text)
+    };
+    let length_bytes = read.with_context(context)?;
+    if length_bytes as u64 > LIST_MAX_BYTES {
+        let most = format_bytes(LIST_MAX_BYTES);
+        return Err(Usage::new(format!("the list of images in {name} has more than {most}")).into());
+    }
+    Ok(text)
+}

@@ -1,0 +1,206 @@
+//! The command line as typed, and from there to the library's requests.
+
+mod access;
+mod inspect;
+mod make;
+mod paper;
+mod push;
+mod serve;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kharon::failure::ExitCode;
+use kharon::terminal::{Options, ProgressMode, Terminal, Verbosity};
+
+/// What stands under the help of every command.
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    1  failed
+    2  the command line makes no sense
+    3  a registry cannot be reached, refused something, or sent something wrong
+    4  the payload is damaged
+    5  the far side lacks what the payload expects there
+  130  interrupted (143: terminated)";
+
+/// Carries container images across an air gap.
+///
+/// On the connected side, `kharon make-payload` packs what the far registry lacks into one zip. On the
+/// air-gapped side, `kharon push-payload` sends it to the registry there.
+#[derive(Debug, Parser)]
+#[command(name = "kharon", version, propagate_version = true, after_help = EXIT_CODES)]
+#[command(max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Pack what the far registry lacks into one zip
+    #[command(after_help = EXIT_CODES)]
+    MakePayload(Box<make::MakeArgs>),
+    /// Send a payload to the far registry
+    #[command(after_help = EXIT_CODES)]
+    PushPayload(Box<push::PushArgs>),
+    /// Show what a payload holds and what it expects at the far side
+    #[command(after_help = EXIT_CODES)]
+    Inspect(inspect::InspectArgs),
+    /// Read every byte of a payload and check every digest
+    #[command(after_help = EXIT_CODES)]
+    Verify(inspect::VerifyArgs),
+    /// Serve a folder with an OCI image layout as a registry
+    #[command(after_help = EXIT_CODES)]
+    Serve(serve::ServeArgs),
+    /// Print a script that completes kharon's command line
+    Completions(paper::CompletionsArgs),
+    /// Print a manual page
+    Man(paper::ManArgs),
+}
+
+/// How much is shown while a command runs.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// Show warnings and errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Show details, such as what is tried again and why
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// How to show progress on stderr; `auto` draws bars on a terminal and prints a line every few
+    /// seconds without one
+    #[arg(long, global = true, value_name = "HOW", default_value = "auto")]
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Progress {
+    Auto,
+    Bars,
+    Lines,
+    Json,
+    None,
+}
+
+impl ShowArgs {
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            progress: match self.progress {
+                Progress::Auto => ProgressMode::Auto,
+                Progress::Bars => ProgressMode::Bars,
+                Progress::Lines => ProgressMode::Lines,
+                Progress::Json => ProgressMode::Json,
+                Progress::None => ProgressMode::None,
+            },
+            verbosity: match (self.quiet, self.verbose) {
+                (true, _) => Verbosity::Quiet,
+                (false, true) => Verbosity::Verbose,
+                (false, false) => Verbosity::Normal,
+            },
+        }
+    }
+}
+
+/// How a command ended.
+pub(crate) enum Ended {
+    Alone(anyhow::Result<ExitCode>),
+    Signal(ExitCode),
+}
+
+impl Command {
+    pub(crate) async fn run(&self, terminal: &Terminal) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::MakePayload(arguments) => arguments.run(terminal).await,
+            Self::PushPayload(arguments) => arguments.run(terminal).await,
+            Self::Inspect(arguments) => arguments.run(terminal),
+            Self::Verify(arguments) => arguments.run(terminal).await,
+            Self::Serve(arguments) => arguments.run(terminal).await,
+            Self::Completions(arguments) => arguments.run(terminal),
+            Self::Man(arguments) => arguments.run(terminal),
+        }
+    }
+
+    /// Says what a signal left behind.
+    pub(crate) fn tell_interrupted(&self, terminal: &Terminal) {
+        let message = match self {
+            Self::MakePayload(_) => "interrupted: a former payload is as it was",
+            Self::PushPayload(_) => "interrupted: what arrived stays and is not sent again",
+            _ => "interrupted",
+        };
+        terminal.reporter().warn(message.to_owned());
+    }
+}
+
+/// Waits for SIGINT or SIGTERM.
+pub(crate) async fn signalled() -> ExitCode {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            return tokio::select! {
+                _ = tokio::signal::ctrl_c() => ExitCode::Interrupted,
+                _ = terminate.recv() => ExitCode::Terminated,
+            };
+        }
+    }
+    // Without a handler the signal ends the process by itself.
+    match tokio::signal::ctrl_c().await {
+        Ok(()) => ExitCode::Interrupted,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// `text` and a line's end on stdout.
+fn print_line(terminal: &Terminal, text: &str) -> anyhow::Result<()> {
+    terminal.write_stdout(&format!("{text}\n"))?;
+    Ok(())
+}
+
+/// `value` as JSON on stdout.
+fn print_json(terminal: &Terminal, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    print_line(terminal, &serde_json::to_string_pretty(value)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_holds_together() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn the_spellings_of_docker_charon_keep_working() {
+        for line in [
+            "kharon make-payload --file=x a,b",
+            "kharon make-payload -fx a -a b",
+            "kharon make-payload a,b -ir HOST -u me -p secret",
+            "kharon make-payload a --already-transferred b,c --registry localhost:5000",
+            "kharon push-payload -ir localhost:5000 -fx -s",
+            "kharon push-payload --strict --insecure --registry=localhost:5000 --file x",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err().map(|e| e.to_string()));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_the_code_for_usage() {
+        for line in [
+            "kharon",
+            "kharon make-payload --jobs 0 a",
+            "kharon make-payload -q -v a",
+            "kharon make-payload --platform linux a",
+            "kharon push-payload -r http://host",
+            "kharon push-payload -r a --chunk-size x",
+            "kharon inspect",
+        ] {
+            assert_eq!(parse(line).err().map(|error| error.exit_code()), Some(2), "{line}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! `kharon push-payload`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use kharon::failure::{ExitCode, Usage};
+use kharon::make::DEFAULT_JOBS;
+use kharon::names::{Rename, TargetNames};
+use kharon::payload::Payload;
+use kharon::progress::Reporter;
+use kharon::push::{
+    self, OnMissing, PushReport, PushRequest, SparseIndexes, TagPolicy, VerifyFirst,
+};
+use kharon::reference::{RegistryHost, RepositoryName};
+use kharon::terminal::{self, Terminal};
+use kharon::units::{format_bytes, parse_size};
+
+use super::access::{AccessArgs, Stdin};
+use super::{print_json, print_line};
+
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// The payload, of kharon or docker-charon; stdin if not given
+    #[arg(short, long, value_name = "PAYLOAD")]
+    file: Option<PathBuf>,
+    /// The registry to push to; there is no default, a payload should go where it is meant to
+    #[arg(short, long, value_name = "HOST", env = "KHARON_REGISTRY")]
+    registry: Option<RegistryHost>,
+    /// End before anything is sent if any image lacks something at the far side
+    #[arg(short, long)]
+    strict: bool,
+    /// Put this in front of every repository
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<RepositoryName>,
+    /// Call a repository of the payload something else; OLD may be the first parts of several
+    /// (repeatable)
+    #[arg(long, value_name = "OLD=NEW")]
+    rename: Vec<Rename>,
+    /// Also move tags that name neither what they named before nor the new image
+    #[arg(long)]
+    force_tags: bool,
+    /// Where the registry refuses an index of which not all platforms travel, push a new index of
+    /// those that do; its digest is new
+    #[arg(long)]
+    rebuild_index: bool,
+    /// Read and check the whole payload before anything is sent
+    #[arg(long)]
+    verify_first: bool,
+    /// The size of the requests that large blobs are sent in, such as 64MiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
+    chunk_size: u64,
+    /// How many transfers run at once
+    #[arg(short, long, value_name = "N", default_value_t = DEFAULT_JOBS)]
+    jobs: NonZeroUsize,
+    /// Where a payload that comes through a pipe is kept meanwhile; the system's folder for temporary
+    /// files if not given
+    #[arg(long, value_name = "FOLDER")]
+    workdir: Option<PathBuf>,
+    /// Print the result as JSON on stdout instead of one image per line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    access: AccessArgs,
+}
+
+impl PushArgs {
+    pub(crate) async fn run(&self, terminal: &Terminal) -> anyhow::Result<ExitCode> {
+        let registry = self.registry.clone().ok_or_else(|| {
+            Usage::new("no registry to push to was named").with_hint(
+                "give it with `-r HOST` or KHARON_REGISTRY; unlike docker-charon, kharon does not push to Docker Hub unasked",
+            )
+        })?;
+        let request = self.request(registry, terminal)?;
+        let payload = self.open().await?;
+        let reporter = terminal.reporter();
+        let report = push::push_payload(Arc::new(payload), request, Arc::clone(&reporter)).await?;
+        terminal.finish();
+        tell(&report, reporter.as_ref());
+        if self.json {
+            print_json(terminal, &report)?;
+        } else {
+            for image in &report.pushed {
+                print_line(terminal, &image.name)?;
+            }
+        }
+        Ok(report.exit_code())
+    }
+
+    async fn open(&self) -> anyhow::Result<Payload> {
+        let Some(path) = self.file.clone() else {
+            if terminal::stdin_is_terminal() {
+                return Err(Usage::new("no payload was named")
+                    .with_hint("name it with `-f payload.zip`, or pipe it into stdin")
+                    .into());
+            }
+            let workdir = self.workdir.clone().unwrap_or_else(std::env::temp_dir);
+            return tokio::task::spawn_blocking(move || push::payload_from_stdin(&workdir)).await?;
+        };
+        Ok(tokio::task::spawn_blocking(move || Payload::open(&path)).await??)
+    }
+
+    fn request(&self, registry: RegistryHost, terminal: &Terminal) -> anyhow::Result<PushRequest> {
+        let stdin = if self.file.is_none() { Stdin::Taken("the payload") } else { Stdin::Free };
+        Ok(PushRequest {
+            names: TargetNames { prefix: self.prefix.clone(), renames: self.rename.clone() },
+            on_missing: if self.strict { OnMissing::Fail } else { OnMissing::PushOthers },
+            tag_policy: if self.force_tags { TagPolicy::Force } else { TagPolicy::Protect },
+            sparse_indexes: if self.rebuild_index {
+                SparseIndexes::Rebuild
+            } else {
+                SparseIndexes::Keep
+            },
+            verify_first: if self.verify_first {
+                VerifyFirst::Everything
+            } else {
+                VerifyFirst::WhileSending
+            },
+            jobs: self.jobs,
+            chunk_bytes: self.chunk_size,
+            connections: self.access.connections(&registry, terminal),
+            credentials: self.access.credentials(&registry, stdin, terminal)?,
+            registry,
+        })
+    }
+}
+
+/// Says what a person should know of the result, on stderr.
+fn tell(report: &PushReport, reporter: &dyn Reporter) {
+    for tag in &report.refused_tags {
+        reporter.warn(format!("tag `{}:{}` was refused: {}", tag.repository, tag.tag, tag.reason));
+    }
+    let sent = &report.sent;
+    reporter.note(format!(
+        "{} images are there: {} blobs uploaded ({}), {} mounted, {} copied ({}), {} were there",
+        report.pushed.len(),
+        sent.uploaded_blobs,
+        format_bytes(sent.uploaded_bytes),
+        sent.mounted_blobs,
+        sent.copied_blobs,
+        format_bytes(sent.copied_bytes),
+        sent.present_blobs,
+    ));
+}

@@ -1,0 +1,181 @@
+//! How a run ends badly: the exit codes, and the advice that goes with an error.
+
+use std::fmt;
+
+use crate::digest::Mismatch;
+use crate::{payload, registry, verify};
+
+/// The exit codes of every command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// Everything was done.
+    Done = 0,
+    /// Something failed that has no code of its own, such as a full disk.
+    Failed = 1,
+    /// The command line asks for something that makes no sense.
+    Usage = 2,
+    /// A registry cannot be reached, refused something, or sent something wrong.
+    Registry = 3,
+    /// The payload is damaged.
+    PayloadDamaged = 4,
+    /// The far side lacks something that the payload expects there.
+    BaselineMissing = 5,
+    /// Interrupted by the user (128 + SIGINT).
+    Interrupted = 130,
+    /// Terminated from outside (128 + SIGTERM).
+    Terminated = 143,
+}
+
+impl ExitCode {
+    /// The code for `error`, from the first of its causes that has one.
+    pub fn of(error: &anyhow::Error) -> Self {
+        if find::<Usage>(error).is_some() {
+            Self::Usage
+        } else if find::<payload::Error>(error).is_some()
+            || find::<verify::Problem>(error).is_some()
+        {
+            Self::PayloadDamaged
+        } else if find::<BaselineMissing>(error).is_some() {
+            Self::BaselineMissing
+        } else if let Some(error) = find::<registry::Error>(error) {
+            if error.is_damaged_source() { Self::PayloadDamaged } else { Self::Registry }
+        } else if find::<FromRegistry>(error).is_some() {
+            Self::Registry
+        } else {
+            Self::Failed
+        }
+    }
+}
+
+/// The first `T` among an error, its contexts and its causes.
+fn find<T: std::error::Error + Send + Sync + 'static>(error: &anyhow::Error) -> Option<&T> {
+    error.downcast_ref::<T>().or_else(|| error.chain().find_map(|cause| cause.downcast_ref::<T>()))
+}
+
+/// A request that makes no sense as it was typed.
+#[derive(Debug)]
+pub struct Usage {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Usage {
+    /// Says what is wrong.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    /// Says what to do instead.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Blobs that the payload expects at the far side and that are not there.
+#[derive(Debug)]
+pub struct BaselineMissing {
+    /// For each image that cannot be completed, what it lacks.
+    pub images: Vec<String>,
+}
+
+impl fmt::Display for BaselineMissing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the far side lacks what this payload expects there:")?;
+        self.images.iter().try_for_each(|image| write!(f, "\n  {image}"))
+    }
+}
+
+impl std::error::Error for BaselineMissing {}
+
+/// Content of a registry that is not what the manifest that names it says.
+#[derive(Debug, thiserror::Error)]
+#[error("a registry sent a blob that is not what its manifest says")]
+pub(crate) struct FromRegistry(#[source] pub(crate) Mismatch);
+
+/// A message with advice: an error of its own, or the context of another.
+#[derive(Debug)]
+pub(crate) struct Hinted {
+    message: String,
+    hint: String,
+}
+
+impl Hinted {
+    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into() }
+    }
+}
+
+/// An error that says `message` and gives advice.
+pub(crate) fn hinted(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(Hinted::new(message, hint))
+}
+
+impl fmt::Display for Hinted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Hinted {}
+
+/// The advice that goes with `error`, each once.
+pub fn hints(error: &anyhow::Error) -> Vec<String> {
+    let missing = |_: &BaselineMissing| {
+        "push the payload that brings these blobs first, or make this one again without the images \
+         that it took for transferred"
+            .to_owned()
+    };
+    let advice = [
+        find::<Usage>(error).and_then(|error| error.hint.clone()),
+        find::<Hinted>(error).map(|error| error.hint.clone()),
+        find::<payload::Error>(error).and_then(payload::Error::hint),
+        find::<verify::Problem>(error).and_then(verify::Problem::hint),
+        find::<BaselineMissing>(error).map(missing),
+        find::<registry::Error>(error).and_then(registry::Error::hint),
+    ];
+    let mut hints: Vec<String> = Vec::new();
+    for hint in advice.into_iter().flatten() {
+        if !hints.contains(&hint) {
+            hints.push(hint);
+        }
+    }
+    hints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn code_and_advice_are_found_under_context() {
+        let usage = Usage::new("no such thing").with_hint("name another");
+        let error = anyhow::Error::new(usage).context("cannot begin");
+        assert_eq!(ExitCode::of(&error), ExitCode::Usage);
+        assert_eq!(hints(&error), ["name another"]);
+        let full = std::io::Error::other("disk full");
+        let error = Err::<(), _>(full).context(Hinted::new("cannot write", "free some space"));
+        let error = error.context("cannot end").expect_err("an error");
+        assert_eq!(ExitCode::of(&error), ExitCode::Failed);
+        assert_eq!(hints(&error), ["free some space"]);
+    }
+
+    #[test]
+    fn a_lying_registry_is_not_a_damaged_payload() {
+        let digest = crate::digest::Digest::of(b"");
+        let mismatch = Mismatch::TooLong { digest, expected: 1 };
+        let error = anyhow::Error::new(FromRegistry(mismatch)).context("cannot fetch");
+        assert_eq!(ExitCode::of(&error), ExitCode::Registry);
+    }
+}

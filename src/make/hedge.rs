@@ -1,0 +1,229 @@
+//! A second connection for the segment that everything waits for.
+//!
+//! One slow connection at the head of the queue would hold up all others. When the segment that the
+//! writer waits for runs far below the usual rate, the rest of it is asked for once more over
+//! another connection, and whichever of the two is ahead delivers.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, StreamExt as _};
+
+use crate::registry::{self, BlobStream, RemoteBlob};
+
+/// How often the rate of a segment is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long a segment may be slow before a second connection is opened.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How far below the median a rate is "far below".
+const FAR_BELOW: f64 = 0.25;
+/// How many segments must have shown their rate before any is called slow.
+const RATES_NEEDED: usize = 4;
+/// How many segments' rates are remembered.
+const RATES_KEPT: usize = 32;
+/// Segments shorter than this say nothing about the rate of a connection, in bytes.
+const TELLING_BYTES: u64 = 256 * 1024;
+
+/// The rates of the segments that finished last.
+#[derive(Debug, Default)]
+pub(super) struct Pace(Mutex<VecDeque<f64>>);
+
+impl Pace {
+    fn note(&self, bytes: u64, time: Duration) {
+        if bytes < TELLING_BYTES {
+            return;
+        }
+        let mut rates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if rates.len() == RATES_KEPT {
+            rates.pop_front();
+        }
+        rates.push_back(rate(bytes, time));
+    }
+
+    fn median(&self) -> Option<f64> {
+        let rates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if rates.len() < RATES_NEEDED {
+            return None;
+        }
+        let mut sorted: Vec<f64> = rates.iter().copied().collect();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied()
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate for comparison needs no exact integer")]
+fn rate(bytes: u64, time: Duration) -> f64 {
+    bytes as f64 / time.as_secs_f64().max(1e-6)
+}
+
+type Chunks = BoxStream<'static, Result<Bytes, registry::Error>>;
+
+/// A stream of a segment's bytes that may be served by two connections.
+pub(super) struct Raced<'a, D: Fn() -> bool> {
+    remote: RemoteBlob,
+    pace: &'a Pace,
+    is_due: D,
+    started: Instant,
+    start: u64,
+    end: u64,
+    delivered: u64,
+    first: Runner,
+    second: Option<Runner>,
+}
+
+/// One of the two connections, and the offset in the blob of the byte that it gives next.
+struct Runner {
+    chunks: Chunks,
+    at: u64,
+}
+
+enum Step {
+    First(Option<Result<Bytes, registry::Error>>),
+    Second(Option<Result<Bytes, registry::Error>>),
+    Look,
+}
+
+impl<'a, D: Fn() -> bool> Raced<'a, D> {
+    pub(super) fn new(stream: BlobStream, remote: RemoteBlob, pace: &'a Pace, is_due: D) -> Self {
+        let extent = stream.extent();
+        Self {
+            remote,
+            pace,
+            is_due,
+            started: Instant::now(),
+            start: extent.start,
+            end: extent.end,
+            delivered: extent.start,
+            first: Runner { chunks: chunks_of(stream), at: extent.start },
+            second: None,
+        }
+    }
+
+    /// The next bytes in order, `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, registry::Error> {
+        while self.delivered < self.end {
+            let step = if let Some(second) = &mut self.second {
+                tokio::select! {
+                    chunk = self.first.chunks.next() => Step::First(chunk),
+                    chunk = second.chunks.next() => Step::Second(chunk),
+                }
+            } else {
+                tokio::select! {
+                    chunk = self.first.chunks.next() => Step::First(chunk),
+                    () = tokio::time::sleep(LOOK_EVERY) => Step::Look,
+                }
+            };
+            let fresh = match step {
+                Step::First(Some(Ok(bytes))) => {
+                    fresh_part(&mut self.first.at, self.delivered, bytes)
+                }
+                Step::Second(Some(Ok(bytes))) => {
+                    let at = self.second.as_mut().map(|second| &mut second.at);
+                    at.and_then(|at| fresh_part(at, self.delivered, bytes))
+                }
+                Step::First(failed) => self.first_ended(failed)?,
+                Step::Second(_) => {
+                    self.second = None;
+                    None
+                }
+                Step::Look => None,
+            };
+            if let Some(bytes) = fresh {
+                self.delivered += bytes.len() as u64;
+                self.look();
+                return Ok(Some(bytes));
+            }
+            self.look();
+        }
+        self.pace.note(self.end - self.start, self.started.elapsed());
+        Ok(None)
+    }
+
+    /// The first connection has no more bytes though some are missing: the second one takes over.
+    fn first_ended(
+        &mut self,
+        failed: Option<Result<Bytes, registry::Error>>,
+    ) -> Result<Option<Bytes>, registry::Error> {
+        match (self.second.take(), failed) {
+            (Some(second), _) => {
+                self.first = second;
+                Ok(None)
+            }
+            (None, Some(Err(error))) => Err(error),
+            (None, _) => {
+                self.end = self.delivered;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Opens the second connection where the first is far too slow.
+    fn look(&mut self) {
+        let elapsed = self.started.elapsed();
+        let left = self.end - self.delivered;
+        if self.second.is_some() || elapsed < PATIENCE || left < TELLING_BYTES || !(self.is_due)() {
+            return;
+        }
+        let Some(median) = self.pace.median() else { return };
+        if rate(self.delivered - self.start, elapsed) < median * FAR_BELOW {
+            let (remote, range) = (self.remote.clone(), self.delivered..self.end);
+            let opened = async move { remote.open(range).await.map(chunks_of) };
+            let chunks = futures_util::stream::once(opened);
+            let chunks = futures_util::TryStreamExt::try_flatten(chunks).boxed();
+            self.second = Some(Runner { chunks, at: self.delivered });
+        }
+    }
+}
+
+/// The part of `bytes` that nobody delivered yet; moves `at` behind them.
+fn fresh_part(at: &mut u64, delivered: u64, mut bytes: Bytes) -> Option<Bytes> {
+    let starts = *at;
+    *at += bytes.len() as u64;
+    if *at <= delivered {
+        return None;
+    }
+    let known = usize::try_from(delivered.saturating_sub(starts)).unwrap_or(usize::MAX);
+    let _ = bytes.split_to(known.min(bytes.len()));
+    Some(bytes)
+}
+
+fn chunks_of(stream: BlobStream) -> Chunks {
+    futures_util::stream::unfold(Some(stream), |stream| async move {
+        let mut stream = stream?;
+        match stream.next().await {
+            Ok(Some(bytes)) => Some((Ok(bytes), Some(stream))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+    .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_needs_enough_telling_segments() {
+        let pace = Pace::default();
+        for _ in 0..10 {
+            pace.note(TELLING_BYTES - 1, Duration::from_secs(1));
+        }
+        assert_eq!(pace.median(), None);
+        for n in 1..=5 {
+            pace.note(TELLING_BYTES * n, Duration::from_secs(1));
+        }
+        assert_eq!(pace.median(), Some(rate(TELLING_BYTES * 3, Duration::from_secs(1))));
+    }
+
+    #[test]
+    fn bytes_that_the_other_connection_delivered_are_dropped() {
+        let mut at = 10;
+        assert_eq!(fresh_part(&mut at, 12, Bytes::from_static(b"abcd")), Some("cd".into()));
+        assert_eq!(at, 14);
+        assert_eq!(fresh_part(&mut at, 18, Bytes::from_static(b"efgh")), None);
+        assert_eq!(fresh_part(&mut at, 18, Bytes::from_static(b"ijkl")), Some("ijkl".into()));
+    }
+}

@@ -1,0 +1,74 @@
+//! Lists of images as typed: arguments, comma-separated lists, files with one image per line.
+
+use crate::failure::Usage;
+use crate::reference::{Reference, RegistryHost};
+
+/// An image as typed, and what it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageName {
+    /// The name as typed, blanks around it removed.
+    pub name: String,
+    /// What it means.
+    pub reference: Reference,
+}
+
+/// Reads comma-separated lists of images; blanks are trimmed, empty parts are left out, and an image
+/// that is named twice counts once.
+///
+/// # Errors
+/// [`Usage`] names the image that breaks the grammar.
+pub fn parse_images<S: AsRef<str>>(
+    lists: &[S],
+    default_registry: &RegistryHost,
+) -> Result<Vec<ImageName>, Usage> {
+    let mut images: Vec<ImageName> = Vec::new();
+    let names = lists.iter().flat_map(|list| list.as_ref().split(',')).map(str::trim);
+    for name in names.filter(|name| !name.is_empty()) {
+        let reference = Reference::parse(name, default_registry).map_err(|error| {
+            Usage::new(format!("`{name}` is no image: {error}"))
+                .with_hint("write images as `[registry/]repository[:tag][@digest]`")
+        })?;
+        if images.iter().all(|image| image.reference != reference) {
+            images.push(ImageName { name: name.to_owned(), reference });
+        }
+    }
+    Ok(images)
+}
+
+/// The names in a file with one image per line. `#` begins a comment at the start of a line or
+/// after a blank.
+pub fn lines_of_list(text: &str) -> impl Iterator<Item = &str> {
+    text.trim_start_matches('\u{feff}').lines().map(without_comment).filter(|line| !line.is_empty())
+}
+
+fn without_comment(line: &str) -> &str {
+    let comment = line
+        .char_indices()
+        .find(|(at, c)| *c == '#' && line[..*at].chars().last().is_none_or(char::is_whitespace));
+    line[..comment.map_or(line.len(), |(at, _)| at)].trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_split_trimmed_and_each_image_counts_once() {
+        let lists = [" a:1 , b ,", "", "c@,a:1".split(',').nth(1).expect("a part"), "b:latest"];
+        let images = parse_images(&lists, &RegistryHost::docker_hub()).expect("images");
+        let names: Vec<_> = images.iter().map(|image| image.name.as_str()).collect();
+        assert_eq!(names, ["a:1", "b"]);
+    }
+
+    #[test]
+    fn a_bad_name_is_named() {
+        let error = parse_images(&["good,Bad/Name:1"], &RegistryHost::docker_hub());
+        assert!(error.expect_err("bad").to_string().contains("`Bad/Name:1`"));
+    }
+
+    #[test]
+    fn a_list_file_has_comments_and_empty_lines() {
+        let text = "\u{feff}# images\n\npython:3.9  # the old one\r\n  redis\n#x\n a#b \n";
+        assert_eq!(lines_of_list(text).collect::<Vec<_>>(), ["python:3.9", "redis", "a#b"]);
+    }
+}

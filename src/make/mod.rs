@@ -1,0 +1,317 @@
+//! `make-payload`: from names of images to one payload with what the far side lacks.
+//!
+//! Resolve, plan, pack. Nothing is written before the plan stands, and the plan follows from the
+//! registries' answers and the baseline alone.
+
+mod baseline;
+mod entries;
+mod fetch;
+mod hedge;
+mod list;
+mod output;
+mod pack;
+mod platforms;
+mod referrers;
+mod resolve;
+mod summary;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use futures_util::future::try_join_all;
+use tokio::sync::mpsc;
+
+use crate::failure::Usage;
+use crate::names::{self, FarNames};
+use crate::plan::{Baseline, Choice, ForeignLayers, Plan, Wanted};
+use crate::platform::Platform;
+use crate::progress::{Event, Reporter};
+use crate::reference::RegistryHost;
+use crate::registry::{Connections, CredentialStore, Registries};
+
+pub use list::{ImageName, lines_of_list, parse_images};
+pub use output::Destination;
+pub use referrers::Referrers;
+pub use summary::{Cost, ImageSummary, PlatformSummary, Quota, Summary};
+
+use entries::Entries;
+use fetch::Download;
+use pack::{Abandoned, Piece};
+use resolve::Resolver;
+
+/// How many pieces may wait for the writer: enough to keep it busy, little enough to stay small.
+const PIECES_WAITING_MAX: usize = 16;
+/// How many requests for manifests are under way at once, whatever the number of blob streams.
+const REQUESTS_AT_ONCE: usize = 16;
+
+/// The layout of the zip.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// kharon's own.
+    #[default]
+    Kharon,
+    /// docker-charon 0.4's.
+    Charon,
+}
+
+/// What to make a payload of.
+#[derive(Debug)]
+pub struct MakeRequest {
+    /// The images.
+    pub wanted: Vec<ImageName>,
+    /// Images that the far side has.
+    pub already_transferred: Vec<ImageName>,
+    /// Former payloads, whose content the far side has.
+    pub against: Vec<PathBuf>,
+    /// The platforms to choose of each index; empty for all.
+    pub platforms: Vec<Platform>,
+    /// Whether what refers to the images comes along.
+    pub referrers: Referrers,
+    /// What becomes of layers that their distributor serves from elsewhere.
+    pub foreign_layers: ForeignLayers,
+    /// What repositories are called at the far side.
+    pub names: FarNames,
+    /// The layout of the zip.
+    pub format: Format,
+    /// How many blobs or parts of blobs are fetched at once.
+    pub jobs: NonZeroUsize,
+    /// How registries are reached.
+    pub connections: Connections,
+    /// Who we are to them.
+    pub credentials: CredentialStore,
+}
+
+impl MakeRequest {
+    /// A request for `wanted` with everything else as it usually is.
+    pub fn new(wanted: Vec<ImageName>) -> Self {
+        Self {
+            wanted,
+            already_transferred: Vec::new(),
+            against: Vec::new(),
+            platforms: Vec::new(),
+            referrers: Referrers::Include,
+            foreign_layers: ForeignLayers::LeaveOut,
+            names: FarNames::default(),
+            format: Format::Kharon,
+            jobs: DEFAULT_JOBS,
+            connections: Connections::default(),
+            credentials: CredentialStore::anonymous(),
+        }
+    }
+}
+
+/// How many transfers run at once unless asked otherwise.
+pub const DEFAULT_JOBS: NonZeroUsize = NonZeroUsize::new(8).expect("eight is not zero");
+
+/// A plan that stands, ready to be carried out.
+pub struct Planned {
+    plan: Plan,
+    entries: Entries,
+    summary: Summary,
+    registries: Registries,
+    jobs: usize,
+    foreign_layers: ForeignLayers,
+    reporter: Arc<dyn Reporter>,
+}
+
+/// Resolves the images of `request` and decides what travels. Nothing is written.
+///
+/// # Errors
+/// When an image cannot be read, when the request contradicts itself
+/// ([`Usage`](crate::failure::Usage)), or when a former payload is damaged.
+pub async fn plan_payload(
+    request: MakeRequest,
+    reporter: Arc<dyn Reporter>,
+) -> anyhow::Result<Planned> {
+    refuse_nonsense(&request)?;
+    let mut baseline = Baseline::default();
+    for path in &request.against {
+        baseline::add_payload(&mut baseline, path)?;
+    }
+    let MakeRequest { connections, credentials, .. } = request;
+    let registries = Registries::new(connections, credentials, Arc::clone(&reporter));
+    let resolver = Resolver::new(
+        &registries,
+        reporter.as_ref(),
+        &request.platforms,
+        request.referrers,
+        REQUESTS_AT_ONCE,
+    );
+    reporter.phase(format!("resolving {} images", request.wanted.len()));
+    baseline::add_images(&mut baseline, &resolver, &request.already_transferred, &request.names)
+        .await?;
+    let skipped: BTreeSet<_> =
+        request.already_transferred.iter().map(|image| &image.reference).collect();
+    let wanted = try_join_all(request.wanted.iter().map(|image| async {
+        let choice = if skipped.contains(&image.reference) {
+            Choice::Skip
+        } else {
+            Choice::Carry(Box::new(resolver.resolve(&image.reference).await?))
+        };
+        anyhow::Ok(Wanted {
+            name: image.name.clone(),
+            reference: image.reference.clone(),
+            repository: request.names.of(&image.reference)?,
+            choice,
+        })
+    }))
+    .await?;
+    let requests = resolver.manifest_requests();
+    let plan = Plan::new(wanted, &baseline, request.foreign_layers)?;
+    report_left_out(&plan, reporter.as_ref());
+    let entries = Entries::new(&plan, request.format)?;
+    let summary =
+        Summary::new(&plan, entries.payload_bytes(), requests, quotas(&plan, &registries));
+    Ok(Planned {
+        plan,
+        entries,
+        summary,
+        registries,
+        jobs: request.jobs.get(),
+        foreign_layers: request.foreign_layers,
+        reporter,
+    })
+}
+
+/// Makes the payload of `request` and writes it to `destination`.
+///
+/// # Errors
+/// As [`plan_payload`] and [`Planned::write`].
+pub async fn make_payload(
+    request: MakeRequest,
+    destination: Destination,
+    reporter: Arc<dyn Reporter>,
+) -> anyhow::Result<Summary> {
+    plan_payload(request, reporter).await?.write(destination).await
+}
+
+impl Planned {
+    /// What the plan costs.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// The plan itself.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Fetches what the plan carries and writes the payload.
+    ///
+    /// # Errors
+    /// When a registry fails or sends content that is not what its digest says, or when the
+    /// destination cannot be written. A file at the destination is then what it was before.
+    pub async fn write(self, destination: Destination) -> anyhow::Result<Summary> {
+        let Self { plan, entries, summary, registries, jobs, foreign_layers, reporter } = self;
+        let output = output::Output::open(destination, entries.payload_bytes())?;
+        let (blobs, bytes) = (summary.total.carried_blobs, summary.total.carried_bytes);
+        reporter.report(Event::Total { blobs, bytes });
+        let downloads = downloads(&plan, &registries, foreign_layers)?;
+        let (pieces, waiting) = mpsc::channel(PIECES_WAITING_MAX);
+        let entries = Arc::new(entries);
+        let (for_writer, events) = (Arc::clone(&entries), Arc::clone(&reporter));
+        let writer = tokio::task::spawn_blocking(move || {
+            pack::write_payload(output, waiting, &for_writer, &events)
+        });
+        let sent = async {
+            send_small(&pieces, entries.before()).await?;
+            fetch::fetch_in_order(downloads, jobs, &pieces, reporter).await?;
+            send_small(&pieces, entries.after()).await?;
+            pieces.send(Piece::Complete).await?;
+            anyhow::Ok(())
+        }
+        .await;
+        drop(pieces);
+        let written = writer.await.context("the payload's writer broke off")?;
+        match (sent, written) {
+            (Ok(()), Ok(())) => Ok(summary),
+            // Where the writer failed, the senders only noticed that it was gone.
+            (_, Err(error)) if !error.is::<Abandoned>() => Err(error),
+            (Err(error), _) | (Ok(()), Err(error)) => Err(error),
+        }
+    }
+}
+
+async fn send_small(
+    pieces: &mpsc::Sender<Piece>,
+    entries: &[(String, bytes::Bytes)],
+) -> anyhow::Result<()> {
+    for (entry, bytes) in entries {
+        pieces.send(Piece::Small { entry: entry.clone(), bytes: bytes.clone() }).await?;
+    }
+    Ok(())
+}
+
+fn refuse_nonsense(request: &MakeRequest) -> anyhow::Result<()> {
+    if request.wanted.is_empty() {
+        return Err(Usage::new("no image was named")
+            .with_hint("name images as arguments or with `--images-from FILE`")
+            .into());
+    }
+    let names: Vec<_> = request
+        .wanted
+        .iter()
+        .map(|image| {
+            let source =
+                format!("{}/{}", image.reference.registry, image.reference.api_repository());
+            Ok((request.names.of(&image.reference)?, source))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    names::refuse_collisions(names.iter().map(|(far, source)| (far, source.clone()))).map_err(
+        |collision| {
+            Usage::new(collision.to_string())
+                .with_hint("use `--keep-registry`, or `--rename SOURCE=NAME` for one of them")
+        },
+    )?;
+    Ok(())
+}
+
+fn report_left_out(plan: &Plan, reporter: &dyn Reporter) {
+    use crate::payload::index::Travels;
+    for blob in &plan.blobs {
+        if let Travels::LeftOut { urls } = &blob.travels {
+            reporter.warn(format!(
+                "foreign layer `{}` of `{}` is left out; clients fetch it from {}, `--foreign-layers` carries it",
+                blob.descriptor.digest,
+                blob.source,
+                urls.join(", ")
+            ));
+        }
+    }
+}
+
+fn quotas(plan: &Plan, registries: &Registries) -> Vec<Quota> {
+    let hosts: BTreeSet<RegistryHost> =
+        plan.blobs.iter().map(|blob| blob.source.registry.clone()).collect();
+    let quota = |host: RegistryHost| {
+        let quota = registries.registry(&host).ok()?.pull_quota()?;
+        Some(Quota::new(host.to_string(), &quota))
+    };
+    hosts.into_iter().filter_map(quota).collect()
+}
+
+fn downloads(
+    plan: &Plan,
+    registries: &Registries,
+    foreign_layers: ForeignLayers,
+) -> anyhow::Result<Vec<Download>> {
+    let mut registry_of = BTreeMap::new();
+    let mut downloads = Vec::new();
+    for planned in plan.carried() {
+        let host = &planned.source.registry;
+        if !registry_of.contains_key(host) {
+            registry_of.insert(host.clone(), registries.registry(host)?);
+        }
+        let is_foreign = planned.descriptor.is_foreign() && foreign_layers == ForeignLayers::Fetch;
+        let blob = if is_foreign {
+            registries.foreign_blob(&planned.descriptor)?
+        } else {
+            registry_of[host].blob(&planned.source.api_repository(), &planned.descriptor)
+        };
+        downloads.push(Download { blob, image: planned.source.to_string() });
+    }
+    Ok(downloads)
+}

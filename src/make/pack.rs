@@ -1,0 +1,121 @@
+//! The sequential writer of a payload: checks each blob while it writes it, and puts the payload in
+//! place only when everything is in it.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::digest::{Algorithm, Digest, Hasher, Verifier};
+use crate::failure::FromRegistry;
+use crate::manifest::Descriptor;
+use crate::payload::Writer;
+use crate::progress::{Arrival, Event, Reporter};
+
+use super::entries::Entries;
+use super::output::Output;
+
+/// What comes next in the payload.
+pub(super) enum Piece {
+    /// A whole small entry.
+    Small { entry: String, bytes: Bytes },
+    /// A blob begins.
+    Begin(Descriptor),
+    /// The next bytes of the blob.
+    Bytes(Bytes),
+    /// The blob ends.
+    End,
+    /// Everything is there; nothing comes after this.
+    Complete,
+}
+
+/// A blob that is being written.
+struct Open {
+    descriptor: Descriptor,
+    verifier: Verifier,
+    /// Entries are listed by SHA-256; a blob that is named by another algorithm is hashed twice.
+    sha256: Option<Hasher>,
+}
+
+impl Open {
+    fn new(descriptor: Descriptor) -> Self {
+        let digest = &descriptor.digest;
+        let sha256 =
+            (digest.algorithm() != Algorithm::Sha256).then(|| Hasher::new(Algorithm::Sha256));
+        Self { verifier: Verifier::new(digest.clone(), descriptor.size), sha256, descriptor }
+    }
+}
+
+/// Writes the pieces to `output` and commits it; `entries` names the
+/// entries and makes the last one out of all others. Blocks: for a thread of its own.
+///
+/// # Errors
+/// When the output cannot be written, when a blob is not what its digest says, or when the pieces
+/// end before [`Piece::Complete`]. The output is then left as it is and not committed.
+pub(super) fn write_payload(
+    output: Output,
+    pieces: mpsc::Receiver<Piece>,
+    entries: &Entries,
+    reporter: &Arc<dyn Reporter>,
+) -> anyhow::Result<()> {
+    let cannot_write = "cannot write the payload";
+    let mut writer = Writer::new(output);
+    write_pieces(&mut writer, pieces, entries, reporter)?;
+    let (entry, bytes) = entries.last(writer.entries())?;
+    writer.add(&entry, &bytes).context(cannot_write)?;
+    let output = writer.finish().context(cannot_write)?;
+    output.commit()
+}
+
+fn write_pieces(
+    writer: &mut Writer<Output>,
+    mut pieces: mpsc::Receiver<Piece>,
+    entries: &Entries,
+    reporter: &Arc<dyn Reporter>,
+) -> anyhow::Result<()> {
+    let cannot_write = "cannot write the payload";
+    let mut open: Option<Open> = None;
+    while let Some(piece) = pieces.blocking_recv() {
+        match (piece, open.as_mut()) {
+            (Piece::Small { entry, bytes }, None) => {
+                writer.add(&entry, &bytes).context(cannot_write)?;
+            }
+            (Piece::Begin(descriptor), None) => {
+                let entry = entries.blob_entry(&descriptor.digest);
+                writer.begin(&entry, descriptor.size).context(cannot_write)?;
+                open = Some(Open::new(descriptor));
+            }
+            (Piece::Bytes(bytes), Some(blob)) => {
+                blob.verifier.update(&bytes).map_err(FromRegistry)?;
+                if let Some(sha256) = &mut blob.sha256 {
+                    sha256.update(&bytes);
+                }
+                writer.write(&bytes).context(cannot_write)?;
+            }
+            (Piece::End, Some(_)) => {
+                if let Some(blob) = open.take() {
+                    let digest = end_blob(writer, blob)?;
+                    reporter.report(Event::BlobFinished { digest, how: Arrival::Packed });
+                }
+            }
+            (Piece::Complete, None) => return Ok(()),
+            _ => return Err(anyhow!("the pieces of the payload came out of order")),
+        }
+    }
+    Err(Abandoned.into())
+}
+
+fn end_blob(writer: &mut Writer<Output>, blob: Open) -> anyhow::Result<Digest> {
+    blob.verifier.finish().map_err(FromRegistry)?;
+    let digest = blob.descriptor.digest;
+    let sha256 =
+        blob.sha256.map_or_else(|| digest.hex().to_owned(), |hash| hash.finish().hex().to_owned());
+    writer.end(sha256).context("cannot write the payload")?;
+    Ok(digest)
+}
+
+/// The pieces ended early: whoever sent them knows why.
+#[derive(Debug, thiserror::Error)]
+#[error("the payload was not completed")]
+pub(super) struct Abandoned;

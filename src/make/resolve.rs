@@ -1,0 +1,323 @@
+//! From names to manifests: what the source registries say about the images that were asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context as _, bail};
+use futures_util::future::{BoxFuture, FutureExt as _, try_join_all};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::digest::{Digest, Verifier};
+use crate::failure::{Usage, hinted};
+use crate::manifest::{Content, Descriptor, Manifest};
+use crate::plan::Resolved;
+use crate::platform::Platform;
+use crate::progress::Reporter;
+use crate::reference::{Reference, RegistryHost, RepositoryName, Tag, TagOrDigest};
+use crate::registry::{self, Registries, Registry};
+
+use super::platforms::{self, Selection};
+use super::referrers::{Found, Referrers};
+
+/// How deep indexes may stand inside indexes. Real ones have one level.
+const INDEX_DEPTH_MAX: usize = 4;
+/// The most manifests that one image may consist of.
+const IMAGE_MANIFESTS_MAX: usize = 10_000;
+/// The largest image config that is read to learn a platform, in bytes.
+const CONFIG_MAX_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Asks registries, with a bound on how many requests are under way.
+pub(super) struct Resolver<'a> {
+    pub(super) registries: &'a Registries,
+    pub(super) reporter: &'a dyn Reporter,
+    pub(super) platforms: &'a [Platform],
+    pub(super) referrers: Referrers,
+    requests: Semaphore,
+    manifest_requests: AtomicU64,
+    fetched: Mutex<BTreeMap<(RegistryHost, RepositoryName, Digest), Manifest>>,
+}
+
+/// A repository at its registry.
+#[derive(Clone)]
+pub(super) struct Source {
+    pub(super) registry: Registry,
+    pub(super) repository: RepositoryName,
+}
+
+/// The manifests of an image, children before parents, and the tags that are to name them.
+struct Tree {
+    manifests: Vec<Manifest>,
+    tags: Vec<(Tag, Digest)>,
+    /// Manifests that are not carried but whose referrers somebody may miss.
+    left: Vec<Digest>,
+}
+
+impl<'a> Resolver<'a> {
+    pub(super) fn new(
+        registries: &'a Registries,
+        reporter: &'a dyn Reporter,
+        platforms: &'a [Platform],
+        referrers: Referrers,
+        requests_at_once: usize,
+    ) -> Self {
+        Self {
+            registries,
+            reporter,
+            platforms,
+            referrers,
+            requests: Semaphore::new(requests_at_once),
+            manifest_requests: AtomicU64::new(0),
+            fetched: Mutex::default(),
+        }
+    }
+
+    /// How many manifests were asked for so far; registries with a quota count these.
+    pub(super) fn manifest_requests(&self) -> u64 {
+        self.manifest_requests.load(Ordering::Relaxed)
+    }
+
+    /// Everything that travels for `reference`.
+    pub(super) async fn resolve(&self, reference: &Reference) -> anyhow::Result<Resolved> {
+        let source = self.source(reference)?;
+        let root = self
+            .manifest(&source, &reference.tag_or_digest())
+            .await
+            .with_context(|| format!("cannot read image `{reference}`"))?;
+        let tree = self.tree(&source, reference, &root).await?;
+        let digests: BTreeSet<Digest> =
+            tree.manifests.iter().map(|manifest| manifest.digest().clone()).collect();
+        let mut manifests = tree.manifests;
+        let Found { mut referrers, children } =
+            self.find_referrers(&source, reference, &digests, &tree.left).await?;
+        referrers.retain(|(referrer, _)| !digests.contains(&referrer.digest));
+        manifests.extend(children.into_iter().filter(|child| !digests.contains(child.digest())));
+        Ok(Resolved {
+            root: root.descriptor,
+            platforms: self.platforms.to_vec(),
+            tags: tree.tags,
+            manifests,
+            referrers,
+        })
+    }
+
+    /// The blobs of an image that was transferred before, as far as the source still knows them.
+    /// `None` where the image is gone.
+    pub(super) async fn blobs_of(
+        &self,
+        reference: &Reference,
+    ) -> anyhow::Result<Option<Vec<Descriptor>>> {
+        let source = self.source(reference)?;
+        let tree = match self.manifest(&source, &reference.tag_or_digest()).await {
+            Ok(root) => self.tree(&source, reference, &root).await,
+            Err(error) => Err(error.into()),
+        };
+        match tree {
+            Ok(tree) => {
+                Ok(Some(tree.manifests.iter().flat_map(Manifest::blobs).cloned().collect()))
+            }
+            Err(error) if is_gone(&error) => {
+                self.reporter.warn(format!(
+                    "`{reference}` was named as already transferred, but its registry no longer has it ({}): \
+                     its blobs are not taken as present",
+                    error.root_cause()
+                ));
+                Ok(None)
+            }
+            Err(error) => Err(error.context(format!("cannot read image `{reference}`"))),
+        }
+    }
+
+    pub(super) fn source(&self, reference: &Reference) -> anyhow::Result<Source> {
+        let registry = self.registries.registry(&reference.registry)?;
+        Ok(Source { registry, repository: reference.api_repository() })
+    }
+
+    /// Waits until one more request may be under way.
+    pub(super) async fn turn(&self) -> anyhow::Result<SemaphorePermit<'_>> {
+        Ok(self.requests.acquire().await?)
+    }
+
+    /// Fetches a manifest, by digest at most once in a run.
+    pub(super) async fn manifest(
+        &self,
+        source: &Source,
+        which: &TagOrDigest,
+    ) -> Result<Manifest, registry::Error> {
+        let key = |digest: &Digest| {
+            (source.registry.host().clone(), source.repository.clone(), digest.clone())
+        };
+        let lock = || self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        if let TagOrDigest::Digest(digest) = which
+            && let Some(manifest) = lock().get(&key(digest))
+        {
+            return Ok(manifest.clone());
+        }
+        let turn = self.requests.acquire().await;
+        self.manifest_requests.fetch_add(1, Ordering::Relaxed);
+        let manifest = source.registry.manifest(&source.repository, which).await?;
+        drop(turn);
+        lock().insert(key(manifest.digest()), manifest.clone());
+        Ok(manifest)
+    }
+
+    async fn tree(
+        &self,
+        source: &Source,
+        reference: &Reference,
+        root: &Manifest,
+    ) -> anyhow::Result<Tree> {
+        if self.platforms.is_empty() || !root.descriptor.media_type.is_index() {
+            self.check_platform(source, reference, root).await?;
+            let manifests = self.descend(source, reference, root.clone(), 0).await?;
+            let tags = reference.tag.iter().map(|tag| (tag.clone(), root.digest().clone()));
+            return Ok(Tree { manifests, tags: tags.collect(), left: Vec::new() });
+        }
+        let selection = platforms::select(root.children(), self.platforms);
+        self.report_missing(reference, &selection, root)?;
+        let mut manifests = Vec::new();
+        for child in &selection.children {
+            manifests.extend(self.child(source, reference, child, 0).await?);
+        }
+        let mut left = Vec::new();
+        if self.platforms.len() == 1 {
+            left.push(root.digest().clone());
+        } else {
+            manifests.push(root.clone());
+        }
+        let tags = platforms::tags(reference.tag.as_ref(), root, self.platforms, &selection)
+            .with_context(|| format!("cannot name the platforms of `{reference}`"))?;
+        Ok(Tree { manifests: unique(manifests), tags, left })
+    }
+
+    fn report_missing(
+        &self,
+        reference: &Reference,
+        selection: &Selection,
+        root: &Manifest,
+    ) -> anyhow::Result<()> {
+        if selection.missing.is_empty() {
+            return Ok(());
+        }
+        let list = |platforms: &[Platform]| {
+            platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        };
+        let offered: Vec<Platform> =
+            root.children().iter().filter_map(|child| child.platform.clone()).collect();
+        let message =
+            format!("`{reference}` has no {}; it has {}", list(&selection.missing), list(&offered));
+        if selection.chosen.is_empty() {
+            bail!(Usage::new(message).with_hint("choose with `--platform` among those it has"));
+        }
+        self.reporter.warn(message);
+        Ok(())
+    }
+
+    /// Refuses a single image of another platform than those asked for. Artifacts have none.
+    async fn check_platform(
+        &self,
+        source: &Source,
+        reference: &Reference,
+        root: &Manifest,
+    ) -> anyhow::Result<()> {
+        let Content::Image { config: Some(config), .. } = &root.content else { return Ok(()) };
+        if self.platforms.is_empty() || !config.media_type.is_image_config() {
+            return Ok(());
+        }
+        if config.size > CONFIG_MAX_BYTES {
+            bail!(
+                "expected the config of `{reference}` to have at most {CONFIG_MAX_BYTES} bytes, found {}",
+                config.size
+            );
+        }
+        let bytes = self.small_blob(source, config).await?;
+        let offered: Platform = serde_json::from_slice(&bytes)
+            .with_context(|| format!("cannot read the config of `{reference}`"))?;
+        if self.platforms.iter().any(|wanted| wanted.distance(&offered).is_some()) {
+            return Ok(());
+        }
+        bail!(
+            Usage::new(format!("`{reference}` is an image for {offered} only"))
+                .with_hint("leave `--platform` out, or name a tag that has the platform")
+        )
+    }
+
+    async fn small_blob(&self, source: &Source, blob: &Descriptor) -> anyhow::Result<Vec<u8>> {
+        let turn = self.turn().await?;
+        let mut stream = source.registry.blob(&source.repository, blob).open(0..blob.size).await?;
+        let mut verifier = Verifier::new(blob.digest.clone(), blob.size);
+        let mut bytes = Vec::new();
+        while let Some(more) = stream.next().await? {
+            verifier.update(&more)?;
+            bytes.extend_from_slice(&more);
+        }
+        drop(turn);
+        verifier.finish()?;
+        Ok(bytes)
+    }
+
+    async fn child(
+        &self,
+        source: &Source,
+        reference: &Reference,
+        child: &Descriptor,
+        depth: usize,
+    ) -> anyhow::Result<Vec<Manifest>> {
+        match self.manifest(source, &TagOrDigest::Digest(child.digest.clone())).await {
+            Ok(manifest) => self.descend(source, reference, manifest, depth + 1).await,
+            Err(error) if error.is_not_found() => {
+                let platform = child
+                    .platform
+                    .as_ref()
+                    .map_or_else(String::new, |platform| format!(" ({platform})"));
+                self.reporter.warn(format!(
+                    "the index `{reference}` names manifest `{}`{platform}, which its registry does not have: \
+                     the index travels without it",
+                    child.digest
+                ));
+                Ok(Vec::new())
+            }
+            Err(error) => Err(anyhow::Error::new(error)
+                .context(format!("cannot read a manifest of image `{reference}`"))),
+        }
+    }
+
+    /// `manifest` and everything under it, children before parents.
+    pub(super) fn descend<'b>(
+        &'b self,
+        source: &'b Source,
+        reference: &'b Reference,
+        manifest: Manifest,
+        depth: usize,
+    ) -> BoxFuture<'b, anyhow::Result<Vec<Manifest>>> {
+        async move {
+            if depth > INDEX_DEPTH_MAX || manifest.children().len() > IMAGE_MANIFESTS_MAX {
+                return Err(hinted(
+                    format!("image `{reference}` nests too many indexes or manifests"),
+                    format!("kharon follows {INDEX_DEPTH_MAX} levels of indexes and {IMAGE_MANIFESTS_MAX} manifests"),
+                ));
+            }
+            let children = manifest
+                .children()
+                .iter()
+                .map(|child| self.child(source, reference, child, depth));
+            let mut manifests: Vec<Manifest> =
+                try_join_all(children).await?.into_iter().flatten().collect();
+            manifests.push(manifest);
+            Ok(unique(manifests))
+        }
+        .boxed()
+    }
+}
+
+fn unique(manifests: Vec<Manifest>) -> Vec<Manifest> {
+    let mut seen = BTreeSet::new();
+    manifests.into_iter().filter(|manifest| seen.insert(manifest.digest().clone())).collect()
+}
+
+/// Registries say 404 for what is gone, Docker Hub says 401 for a repository that is.
+fn is_gone(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<registry::Error>()
+        .is_some_and(|error| error.is_not_found() || error.is_unauthorized())
+}

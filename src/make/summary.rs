@@ -1,0 +1,253 @@
+//! What a plan costs, for people and for scripts.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::digest::Digest;
+use crate::manifest::Manifest;
+use crate::payload::index::{ImageState, Travels};
+use crate::plan::Plan;
+use crate::registry::PullQuota;
+use crate::units::format_bytes;
+
+/// The plan of a payload in numbers. Sizes are in bytes. A blob that several images share counts
+/// for the first of them, so that the images add up to the totals.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Each image, in the order in which they were asked for.
+    pub images: Vec<ImageSummary>,
+    /// All images together.
+    pub total: Cost,
+    /// How long the payload is, with its manifests and index.
+    pub payload_bytes: u64,
+    /// How many manifests were asked for to make this plan; registries with a quota count these.
+    pub manifest_requests: u64,
+    /// What the registries said of their quotas.
+    pub quotas: Vec<Quota>,
+}
+
+/// One image's part of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageSummary {
+    /// The name as typed.
+    pub name: String,
+    /// Whether it travels.
+    pub state: ImageState,
+    /// What the name meant when the plan was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// What it adds to the payload.
+    #[serde(flatten)]
+    pub cost: Cost,
+    /// How many manifests refer to it and come along.
+    pub referrers: usize,
+    /// What each platform of an index would cost alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<PlatformSummary>,
+}
+
+/// What one platform of an image costs, shared blobs included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlatformSummary {
+    /// The platform, or `unknown` where the index does not say.
+    pub platform: String,
+    /// Its cost.
+    #[serde(flatten)]
+    pub cost: Cost,
+}
+
+/// Numbers of blobs and their bytes, by how they travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cost {
+    /// Blobs in the payload.
+    pub carried_blobs: u64,
+    /// Their bytes.
+    pub carried_bytes: u64,
+    /// Blobs that the far side has.
+    pub expected_blobs: u64,
+    /// Their bytes.
+    pub expected_bytes: u64,
+    /// Foreign layers that stay out.
+    pub left_out_blobs: u64,
+    /// Their bytes.
+    pub left_out_bytes: u64,
+}
+
+impl Cost {
+    fn add(&mut self, travels: &Travels, size_bytes: u64) {
+        let (blobs, bytes) = match travels {
+            Travels::Carried => (&mut self.carried_blobs, &mut self.carried_bytes),
+            Travels::Expected { .. } => (&mut self.expected_blobs, &mut self.expected_bytes),
+            Travels::LeftOut { .. } => (&mut self.left_out_blobs, &mut self.left_out_bytes),
+        };
+        *blobs += 1;
+        *bytes += size_bytes;
+    }
+}
+
+/// What a registry said is left of its quota of manifests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quota {
+    /// The registry.
+    pub registry: String,
+    /// How many manifests may be fetched in one window.
+    pub limit: u64,
+    /// How many are left in this one.
+    pub remaining: u64,
+    /// The window's length in seconds, where the registry says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window_seconds: Option<u64>,
+}
+
+impl Quota {
+    pub(super) fn new(registry: String, quota: &PullQuota) -> Self {
+        Self {
+            registry,
+            limit: quota.limit,
+            remaining: quota.remaining,
+            window_seconds: quota.window_seconds,
+        }
+    }
+}
+
+/// The plan's lookups, made once.
+struct Index<'a> {
+    plan: &'a Plan,
+    manifests: std::collections::BTreeMap<&'a Digest, &'a Manifest>,
+    travels: std::collections::BTreeMap<&'a Digest, (&'a Travels, u64)>,
+}
+
+impl<'a> Index<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let blob = |blob: &'a crate::plan::PlannedBlob| {
+            (&blob.descriptor.digest, (&blob.travels, blob.descriptor.size))
+        };
+        Self {
+            plan,
+            manifests: plan
+                .manifests
+                .iter()
+                .map(|manifest| (manifest.digest(), manifest))
+                .collect(),
+            travels: plan.blobs.iter().map(blob).collect(),
+        }
+    }
+
+    /// Adds the blobs under `manifest` that are not in `seen` yet.
+    fn add(&self, cost: &mut Cost, manifest: &Digest, seen: &mut BTreeSet<Digest>) {
+        let Some(manifest) = self.manifests.get(manifest) else { return };
+        for blob in manifest.blobs() {
+            if let Some((travels, size_bytes)) = self.travels.get(&blob.digest)
+                && seen.insert(blob.digest.clone())
+            {
+                cost.add(travels, *size_bytes);
+            }
+        }
+        for child in manifest.children() {
+            self.add(cost, &child.digest, seen);
+        }
+    }
+
+    fn platforms(&self, root: &Digest) -> Vec<PlatformSummary> {
+        let children = self.manifests.get(root).map_or(&[][..], |root| root.children());
+        let platforms = children.iter().filter(|child| {
+            child.attests_to().is_none() && self.manifests.contains_key(&child.digest)
+        });
+        platforms
+            .map(|child| {
+                let mut cost = Cost::default();
+                self.add(&mut cost, &child.digest, &mut BTreeSet::new());
+                let platform = child.platform.as_ref();
+                let platform = platform.map_or_else(|| "unknown".to_owned(), ToString::to_string);
+                PlatformSummary { platform, cost }
+            })
+            .collect()
+    }
+}
+
+impl Summary {
+    pub(super) fn new(plan: &Plan, payload_bytes: u64, requests: u64, quotas: Vec<Quota>) -> Self {
+        let index = Index::new(plan);
+        let mut seen = BTreeSet::new();
+        let images: Vec<ImageSummary> = index
+            .plan
+            .images
+            .iter()
+            .map(|image| {
+                let mut cost = Cost::default();
+                let referrers = image.referrers.iter().map(|referrer| &referrer.digest);
+                for manifest in image.manifests.iter().chain(referrers) {
+                    index.add(&mut cost, manifest, &mut seen);
+                }
+                let root = image.resolved.as_ref().map(|root| &root.digest);
+                ImageSummary {
+                    name: image.name.clone(),
+                    state: image.state,
+                    digest: root.cloned(),
+                    cost,
+                    referrers: image.referrers.len(),
+                    platforms: root.map_or_else(Vec::new, |root| index.platforms(root)),
+                }
+            })
+            .collect();
+        let mut total = Cost::default();
+        for blob in &plan.blobs {
+            total.add(&blob.travels, blob.descriptor.size);
+        }
+        Self { images, total, payload_bytes, manifest_requests: requests, quotas }
+    }
+}
+
+/// A table of at most a hundred columns where names allow it.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.images.iter().map(|image| image.name.chars().count());
+        let width = names.max().unwrap_or(0).max("everything".len()).max(24);
+        writeln!(f, "{:width$}  {:>20}  {:>20}", "image", "carried", "expected")?;
+        for image in &self.images {
+            if image.state == ImageState::Skipped {
+                writeln!(f, "{:width$}  {:>20}", image.name, "skipped")?;
+                continue;
+            }
+            write_row(f, &image.name, width, &image.cost)?;
+            for platform in &image.platforms {
+                write_row(f, &format!("  {}", platform.platform), width, &platform.cost)?;
+            }
+            if image.referrers > 0 {
+                writeln!(f, "  with {} that refer to it", image.referrers)?;
+            }
+        }
+        write_row(f, "everything", width, &self.total)?;
+        if self.total.left_out_blobs > 0 {
+            let bytes = format_bytes(self.total.left_out_bytes);
+            writeln!(f, "{} foreign layers ({bytes}) are left out", self.total.left_out_blobs)?;
+        }
+        writeln!(f, "the payload has {}", format_bytes(self.payload_bytes))?;
+        writeln!(
+            f,
+            "{} manifests were asked for; making the payload asks for as many",
+            self.manifest_requests
+        )?;
+        for quota in &self.quotas {
+            write!(f, "{} leaves {} of {}", quota.registry, quota.remaining, quota.limit)?;
+            match quota.window_seconds {
+                Some(seconds) => writeln!(f, " pulls in {} minutes", seconds / 60)?,
+                None => writeln!(f, " pulls")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_row(f: &mut fmt::Formatter<'_>, name: &str, width: usize, cost: &Cost) -> fmt::Result {
+    let part = |blobs: u64, bytes: u64| format!("{blobs} in {}", format_bytes(bytes));
+    let carried = part(cost.carried_blobs, cost.carried_bytes);
+    let expected = part(cost.expected_blobs, cost.expected_bytes);
+    writeln!(f, "{name:width$}  {carried:>20}  {expected:>20}")
+}

@@ -1,0 +1,141 @@
+//! Blobs: there already, mounted, sent from the payload, or copied inside the far registry.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use crate::digest::Digest;
+use crate::manifest::Descriptor;
+use crate::payload::index::{Blob, Travels};
+use crate::progress::{Arrival, Event};
+use crate::reference::RepositoryName;
+use crate::registry::{BlobSource, Mount};
+
+use super::Push;
+use super::report::Sent;
+use super::source::FromPayload;
+use super::targets::{Need, Target, needs};
+
+impl Push {
+    /// Brings every blob into every repository that needs it. `holders` says where expected blobs are.
+    pub(super) async fn send_blobs(
+        &self,
+        targets: &[Target<'_>],
+        holders: &BTreeMap<Digest, RepositoryName>,
+    ) -> anyhow::Result<Sent> {
+        let needs = needs(targets);
+        let places = needs.iter().map(|need| need.repositories.len() as u64).sum();
+        let bytes = needs.iter().map(|need| need.blob.size * need.repositories.len() as u64).sum();
+        self.reporter.report(Event::Total { blobs: places, bytes });
+        let sends = needs.into_iter().map(|need| {
+            let holder = holders.get(&need.blob.digest).cloned();
+            self.send_blob(need, holder)
+        });
+        let all: Vec<Sent> = stream::iter(sends).buffer_unordered(self.jobs).try_collect().await?;
+        Ok(all.into_iter().fold(Sent::default(), Sent::plus))
+    }
+
+    /// Brings one blob into its repositories, one after the other: from the second on it can be
+    /// mounted from the first.
+    async fn send_blob(
+        &self,
+        need: Need<'_>,
+        mut holder: Option<RepositoryName>,
+    ) -> anyhow::Result<Sent> {
+        let mut sent = Sent::default();
+        for repository in need.repositories {
+            let (digest, bytes) = (need.blob.digest.clone(), need.blob.size);
+            self.reporter.report(Event::BlobStarted { digest: digest.clone(), bytes });
+            let how = self
+                .bring(need.blob, &repository, holder.as_ref())
+                .await
+                .with_context(|| format!("cannot bring blob `{digest}` into `{repository}`"))?;
+            sent.count(how, bytes);
+            self.reporter.report(Event::BlobFinished { digest, how });
+            holder.get_or_insert(repository);
+        }
+        Ok(sent)
+    }
+
+    async fn bring(
+        &self,
+        blob: &Blob,
+        repository: &RepositoryName,
+        holder: Option<&RepositoryName>,
+    ) -> anyhow::Result<Arrival> {
+        if holder == Some(repository)
+            || self.registry.blob_size(repository, &blob.digest).await?.is_some()
+        {
+            return Ok(Arrival::Present);
+        }
+        let mut session = None;
+        if let Some(holder) = holder {
+            match self.registry.mount_blob(repository, &blob.digest, holder).await? {
+                Mount::Mounted => return Ok(Arrival::Mounted),
+                Mount::Refused(opened) => session = opened,
+            }
+        }
+        let (source, how) = self.source_of(blob, holder)?;
+        let descriptor = Descriptor::new(blob.media_type.clone(), blob.digest.clone(), blob.size);
+        let progress = |bytes: i64| self.report_progress(&blob.digest, bytes);
+        self.registry
+            .upload_blob(repository, &descriptor, session, source, &self.upload, &progress)
+            .await?;
+        Ok(how)
+    }
+
+    /// Where the bytes come from: the payload, or the repository at the far side that has them.
+    fn source_of(
+        &self,
+        blob: &Blob,
+        holder: Option<&RepositoryName>,
+    ) -> anyhow::Result<(Arc<dyn BlobSource>, Arrival)> {
+        if let Some(reader) = self.payload.blob(&blob.digest)
+            && blob.travels == Travels::Carried
+        {
+            return Ok((Arc::new(FromPayload(reader)), Arrival::Uploaded));
+        }
+        let holder = holder.ok_or_else(|| anyhow!("nobody at the far side holds the blob"))?;
+        let descriptor = Descriptor::new(blob.media_type.clone(), blob.digest.clone(), blob.size);
+        Ok((Arc::new(self.registry.blob(holder, &descriptor)), Arrival::Copied))
+    }
+
+    fn report_progress(&self, digest: &Digest, bytes: i64) {
+        let (digest, amount) = (digest.clone(), bytes.unsigned_abs());
+        self.reporter.report(if bytes < 0 {
+            Event::BlobRewound { digest, bytes: amount }
+        } else {
+            Event::BlobAdvanced { digest, bytes: amount }
+        });
+    }
+}
+
+impl Sent {
+    fn count(&mut self, how: Arrival, bytes: u64) {
+        match how {
+            Arrival::Present => self.present_blobs += 1,
+            Arrival::Mounted => self.mounted_blobs += 1,
+            Arrival::Uploaded | Arrival::Packed => {
+                self.uploaded_blobs += 1;
+                self.uploaded_bytes += bytes;
+            }
+            Arrival::Copied => {
+                self.copied_blobs += 1;
+                self.copied_bytes += bytes;
+            }
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            present_blobs: self.present_blobs + other.present_blobs,
+            mounted_blobs: self.mounted_blobs + other.mounted_blobs,
+            uploaded_blobs: self.uploaded_blobs + other.uploaded_blobs,
+            uploaded_bytes: self.uploaded_bytes + other.uploaded_bytes,
+            copied_blobs: self.copied_blobs + other.copied_blobs,
+            copied_bytes: self.copied_bytes + other.copied_bytes,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What has to be true at the far side before one blob is sent.
+
+use std::collections::BTreeMap;
+
+use anyhow::anyhow;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use crate::digest::Digest;
+use crate::failure::Hinted;
+use crate::payload::index::{Blob, Travels};
+use crate::reference::{RepositoryName, TagOrDigest};
+use crate::registry;
+
+use super::report::{Incomplete, MissingBlob, PushedImage};
+use super::targets::{Target, Targets, needs, repositories};
+use super::{OnMissing, Push};
+
+/// What pre-flight found.
+pub(super) struct Preflight {
+    /// For each expected blob that is there, a repository that holds it.
+    pub(super) holders: BTreeMap<Digest, RepositoryName>,
+    pub(super) incomplete: Vec<Incomplete>,
+    pub(super) skipped_and_present: Vec<PushedImage>,
+    pub(super) skipped_and_missing: Vec<String>,
+}
+
+impl Push {
+    /// Looks for every blob that the payload expects, and for every image that it skipped.
+    pub(super) async fn preflight(&self, targets: &Targets<'_>) -> anyhow::Result<Preflight> {
+        self.registry.check().await?;
+        let (holders, missing) = self.look_for_expected(targets).await?;
+        let mut incomplete: Vec<Incomplete> = targets
+            .carried
+            .iter()
+            .filter_map(|target| {
+                let lacks = target.blobs.iter().filter_map(|blob| missing.get(&blob.digest));
+                let missing: Vec<MissingBlob> = lacks.cloned().collect();
+                let (name, position) = (target.image.name.clone(), target.position);
+                (!missing.is_empty()).then_some(Incomplete { position, name, missing })
+            })
+            .collect();
+        let mut skipped_and_present = Vec::new();
+        let mut skipped_and_missing = Vec::new();
+        for target in &targets.skipped {
+            if let Some(image) = self.look_for_skipped(target).await? {
+                skipped_and_present.push(image);
+                continue;
+            }
+            let name = target.image.name.clone();
+            if self.on_missing == OnMissing::Fail {
+                incomplete.push(Incomplete {
+                    position: target.position,
+                    name,
+                    missing: Vec::new(),
+                });
+                continue;
+            }
+            self.reporter.warn(format!(
+                "`{name}` was skipped as already transferred, but `{}` does not have it",
+                self.registry.host()
+            ));
+            skipped_and_missing.push(name);
+        }
+        Ok(Preflight { holders, incomplete, skipped_and_present, skipped_and_missing })
+    }
+
+    async fn look_for_expected(
+        &self,
+        targets: &Targets<'_>,
+    ) -> anyhow::Result<(BTreeMap<Digest, RepositoryName>, BTreeMap<Digest, MissingBlob>)> {
+        let needs = needs(&targets.carried);
+        let expected = needs
+            .into_iter()
+            .filter(|need| matches!(need.blob.travels, Travels::Expected { .. }))
+            .map(|need| {
+                let mut candidates =
+                    targets.expected.get(&need.blob.digest).cloned().unwrap_or_default();
+                let more: Vec<_> = need
+                    .repositories
+                    .into_iter()
+                    .filter(|repository| !candidates.contains(repository))
+                    .collect();
+                candidates.extend(more);
+                self.look_for(need.blob, candidates)
+            });
+        let found: Vec<_> = stream::iter(expected).buffered(2 * self.jobs).try_collect().await?;
+        let mut holders = BTreeMap::new();
+        let mut missing = BTreeMap::new();
+        for found in found {
+            match found {
+                Ok((digest, repository)) => drop(holders.insert(digest, repository)),
+                Err(blob) => drop(missing.insert(blob.digest.clone(), blob)),
+            }
+        }
+        Ok((holders, missing))
+    }
+
+    async fn look_for(
+        &self,
+        blob: &Blob,
+        candidates: Vec<RepositoryName>,
+    ) -> anyhow::Result<Result<(Digest, RepositoryName), MissingBlob>> {
+        for repository in &candidates {
+            match self.registry.blob_size(repository, &blob.digest).await {
+                Ok(Some(_)) => return Ok(Ok((blob.digest.clone(), repository.clone()))),
+                Ok(None) => {}
+                // A robot that may not read another project cannot mount from it either.
+                Err(error) if error.is_unauthorized() && candidates.len() > 1 => {
+                    self.reporter.detail(format!("cannot look into `{repository}`: {error}"));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let (digest, size) = (blob.digest.clone(), blob.size);
+        Ok(Err(MissingBlob { digest, size, repositories: candidates }))
+    }
+
+    async fn look_for_skipped(&self, target: &Target<'_>) -> anyhow::Result<Option<PushedImage>> {
+        let mut tags = Vec::new();
+        for wanted in &target.image.tags {
+            let which = TagOrDigest::Tag(wanted.tag.clone());
+            let found = self.registry.manifest_digest(&target.repository, &which).await?;
+            let Some(digest) = found else { return Ok(None) };
+            tags.push((wanted.tag.clone(), digest));
+        }
+        Ok(Some(PushedImage {
+            position: target.position,
+            name: target.image.name.clone(),
+            repository: target.repository.clone(),
+            digest: tags.first().map(|(_, digest)| digest.clone()),
+            tags,
+        }))
+    }
+
+    /// Opens an upload session in each repository and cancels it: a missing project or a robot that
+    /// may only read shows now.
+    pub(super) async fn refuse_unwritable(&self, targets: &[Target<'_>]) -> anyhow::Result<()> {
+        let checks = repositories(targets).into_iter().map(|repository| async move {
+            let written = self.try_to_write(&repository).await;
+            (repository, written)
+        });
+        let results: Vec<_> = stream::iter(checks).buffered(self.jobs).collect().await;
+        let mut refused = results
+            .into_iter()
+            .filter_map(|(repository, written)| Some((repository, written.err()?)));
+        let Some((first, error)) = refused.next() else { return Ok(()) };
+        let others: Vec<String> =
+            refused.map(|(repository, _)| format!("`{repository}`")).collect();
+        let others = match others.as_slice() {
+            [] => String::new(),
+            list => format!(", nor to {}", list.join(", ")),
+        };
+        let cannot = format!("cannot write to repository `{first}`{others}; nothing was sent");
+        Err(anyhow::Error::new(error).context(Hinted::new(
+            cannot,
+            "the project or repository may have to be created first, and the account needs the right to push",
+        )))
+    }
+
+    async fn try_to_write(&self, repository: &RepositoryName) -> Result<(), registry::Error> {
+        let session = self.registry.start_upload(repository).await?;
+        self.registry.cancel_upload(session).await
+    }
+
+    /// Looks once more for every blob, right before tags move: a garbage collector may have run.
+    pub(super) async fn look_again(&self, targets: &[Target<'_>]) -> anyhow::Result<()> {
+        let looks = needs(targets).into_iter().flat_map(|need| {
+            let digest = &need.blob.digest;
+            need.repositories.into_iter().map(move |repository| async move {
+                match self.registry.blob_size(&repository, digest).await? {
+                    Some(_) => Ok(()),
+                    None => Err(anyhow!(
+                        "blob `{digest}` has vanished from `{repository}` during the push; no tag was moved"
+                    )),
+                }
+            })
+        });
+        stream::iter(looks).buffer_unordered(2 * self.jobs).try_collect().await
+    }
+}

@@ -1,0 +1,133 @@
+//! What refers to the images, and the fallback tag of registries without the referrers API
+//! (distribution-spec, "Referrers Tag Schema").
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use serde_json::{Value, json};
+
+use crate::digest::Digest;
+use crate::manifest::{Manifest, MediaType};
+use crate::reference::{RepositoryName, Tag, TagOrDigest};
+use crate::registry::Referrers;
+
+use super::Push;
+use super::targets::Target;
+
+impl Push {
+    /// Puts everything that refers to the images, and makes sure that it can be found.
+    pub(super) async fn send_referrers(&self, targets: &[Target<'_>]) -> anyhow::Result<()> {
+        let mut by_subject: BTreeMap<(RepositoryName, Digest), Vec<&Manifest>> = BTreeMap::new();
+        for target in targets {
+            for &manifest in &target.referrers {
+                self.put_unless_there(&target.repository, manifest).await?;
+                if let Some(subject) = &manifest.subject {
+                    let place = (target.repository.clone(), subject.digest.clone());
+                    by_subject.entry(place).or_default().push(manifest);
+                }
+            }
+        }
+        let lists = by_subject.into_iter().map(|((repository, subject), manifests)| async move {
+            self.list_referrers(&repository, &subject, &manifests).await.with_context(|| {
+                format!("cannot list what refers to `{subject}` in `{repository}`")
+            })
+        });
+        stream::iter(lists).buffer_unordered(self.jobs).try_collect().await
+    }
+
+    async fn list_referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        referrers: &[&Manifest],
+    ) -> anyhow::Result<()> {
+        if let Referrers::Listed(_) = self.registry.referrers(repository, subject).await? {
+            return Ok(());
+        }
+        let tag: Tag = subject.tag_form().parse()?;
+        let which = TagOrDigest::Tag(tag);
+        let there = self.registry.find_manifest(repository, &which).await?;
+        if there.as_ref().is_some_and(|there| !there.descriptor.media_type.is_index()) {
+            self.reporter.warn(format!(
+                "`{repository}:{which}` should list what refers to `{subject}`, but is no index: it is left alone"
+            ));
+            return Ok(());
+        }
+        if let Some(merged) = merge(there.as_ref(), referrers)? {
+            self.registry.put_manifest(repository, &which, &merged).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The fallback index with `referrers` added; `None` where it has them all.
+fn merge(there: Option<&Manifest>, referrers: &[&Manifest]) -> anyhow::Result<Option<Manifest>> {
+    let known: BTreeSet<&Digest> =
+        there.iter().flat_map(|there| there.children()).map(|child| &child.digest).collect();
+    let new: Vec<&Manifest> =
+        referrers.iter().copied().filter(|manifest| !known.contains(manifest.digest())).collect();
+    if new.is_empty() {
+        return Ok(None);
+    }
+    let mut index = match there {
+        Some(there) => serde_json::from_slice(&there.raw)?,
+        None => json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [] }),
+    };
+    let list = index
+        .get_mut("manifests")
+        .and_then(Value::as_array_mut)
+        .context("the fallback index has no list of manifests")?;
+    for manifest in new {
+        list.push(descriptor_of(manifest)?);
+    }
+    let raw = Bytes::from(serde_json::to_vec(&index)?);
+    Ok(Some(Manifest::parse(raw, None)?))
+}
+
+/// The descriptor that the specification wants in a list of referrers: with the artifact's type and
+/// the manifest's annotations.
+fn descriptor_of(manifest: &Manifest) -> anyhow::Result<Value> {
+    let body: Value = serde_json::from_slice(&manifest.raw)?;
+    let mut descriptor = serde_json::to_value(&manifest.descriptor)?;
+    let own_type = body.get("artifactType").filter(|text| text.as_str() != Some(""));
+    let artifact_type = own_type.or_else(|| body.get("config")?.get("mediaType"));
+    let members = [("artifactType", artifact_type), ("annotations", body.get("annotations"))];
+    if let Some(descriptor) = descriptor.as_object_mut() {
+        for (name, value) in members {
+            if let Some(value) = value {
+                descriptor.insert(name.to_owned(), value.clone());
+            }
+        }
+    }
+    Ok(descriptor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn referrer(artifact_type: &str) -> Manifest {
+        let digest = Digest::of(b"config");
+        let json = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}",{artifact_type}"config":{{"mediaType":"config/type","digest":"{digest}","size":6}},"layers":[],"annotations":{{"k":"v"}}}}"#,
+            MediaType::OCI_MANIFEST
+        );
+        Manifest::parse(Bytes::from(json), None).expect("a manifest")
+    }
+
+    #[test]
+    fn the_fallback_index_grows_and_never_loses_what_it_had() {
+        let (one, other) = (referrer(r#""artifactType":"sig","#), referrer(""));
+        let first = merge(None, &[&one]).expect("merged").expect("new");
+        assert!(first.descriptor.media_type.is_index());
+        let second = merge(Some(&first), &[&one, &other]).expect("merged").expect("new");
+        let digests: Vec<_> = second.children().iter().map(|child| &child.digest).collect();
+        assert_eq!(digests, [one.digest(), other.digest()]);
+        assert_eq!(second.children()[0].artifact_type.as_deref(), Some("sig"));
+        assert_eq!(second.children()[1].artifact_type.as_deref(), Some("config/type"));
+        assert_eq!(second.children()[0].annotations["k"], "v");
+        assert!(merge(Some(&second), &[&other]).expect("merged").is_none());
+    }
+}

@@ -1,0 +1,202 @@
+//! Tags, last of all.
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use crate::digest::Digest;
+use crate::failure::Hinted;
+use crate::manifest::Manifest;
+use crate::payload::index::TagTarget;
+use crate::reference::{RepositoryName, Tag, TagOrDigest};
+
+use super::manifests::Rebuilt;
+use super::report::{KeptTag, PushReport, PushedImage, RefusedTag};
+use super::targets::Target;
+use super::{Push, TagPolicy};
+
+/// What became of one tag.
+enum Outcome {
+    Set,
+    Refused(String),
+    Kept(Digest),
+}
+
+/// What to do with a tag, from what it names now, named before and is to name. Pure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Move {
+    /// It names the right manifest.
+    Nothing,
+    /// It may be set, and named this before.
+    Set(Option<Digest>),
+    /// Somebody else moved it to this.
+    Keep(Digest),
+}
+
+fn decide(
+    now: Option<Digest>,
+    former: Option<&Digest>,
+    wanted: &Digest,
+    policy: TagPolicy,
+) -> Move {
+    match now {
+        Some(now) if now == *wanted => Move::Nothing,
+        Some(now)
+            if policy == TagPolicy::Protect && former.is_some_and(|former| *former != now) =>
+        {
+            Move::Keep(now)
+        }
+        now => Move::Set(now),
+    }
+}
+
+impl Push {
+    /// Sets the tags of all targets. A tag that is refused or left alone does not stop the others.
+    pub(super) async fn set_tags(
+        &self,
+        targets: &[Target<'_>],
+        rebuilt: &Rebuilt,
+        report: &mut PushReport,
+    ) -> anyhow::Result<()> {
+        let images = targets.iter().map(|target| self.set_tags_of(target, rebuilt));
+        let reports: Vec<PushReport> =
+            stream::iter(images).buffered(self.jobs).try_collect().await?;
+        for image in reports {
+            report.pushed.extend(image.pushed);
+            report.refused_tags.extend(image.refused_tags);
+            report.kept_tags.extend(image.kept_tags);
+        }
+        Ok(())
+    }
+
+    async fn set_tags_of(
+        &self,
+        target: &Target<'_>,
+        rebuilt: &Rebuilt,
+    ) -> anyhow::Result<PushReport> {
+        let mut report = PushReport::default();
+        let mut tags = Vec::new();
+        for TagTarget { tag, digest, former } in &target.image.tags {
+            let Some(manifest) = digest.as_ref().and_then(|digest| self.manifest(digest, rebuilt))
+            else {
+                continue;
+            };
+            let (name, repository) = (target.image.name.clone(), target.repository.clone());
+            let wanted = manifest.digest().clone();
+            match self.set_tag(&repository, tag, former.as_ref(), manifest).await? {
+                Outcome::Set => tags.push((tag.clone(), wanted)),
+                Outcome::Refused(reason) => {
+                    let tag = tag.clone();
+                    report.refused_tags.push(RefusedTag { name, repository, tag, reason });
+                }
+                Outcome::Kept(found) => {
+                    let tag = tag.clone();
+                    report.kept_tags.push(KeptTag { name, repository, tag, found, wanted });
+                }
+            }
+        }
+        for referrer in &target.image.referrers {
+            if let Some(tag) = &referrer.tag {
+                self.set_companion(target, tag, &referrer.digest).await?;
+            }
+        }
+        if report.refused_tags.is_empty() && report.kept_tags.is_empty() {
+            let root = target.image.resolved.as_ref().map(|root| &root.digest);
+            report.pushed.push(PushedImage {
+                position: target.position,
+                name: target.image.name.clone(),
+                repository: target.repository.clone(),
+                digest: tags.first().map(|(_, digest)| digest).or(root).cloned(),
+                tags,
+            });
+        }
+        Ok(report)
+    }
+
+    /// The manifest that stands for `digest`: the one written anew where there is one.
+    fn manifest<'a>(&'a self, digest: &Digest, rebuilt: &'a Rebuilt) -> Option<&'a Manifest> {
+        rebuilt.get(digest).or_else(|| self.payload.manifest(digest))
+    }
+
+    async fn set_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        former: Option<&Digest>,
+        manifest: &Manifest,
+    ) -> anyhow::Result<Outcome> {
+        let which = TagOrDigest::Tag(tag.clone());
+        let now = self.registry.manifest_digest(repository, &which).await?;
+        let wanted = manifest.digest();
+        let before = match decide(now, former, wanted, self.tag_policy) {
+            Move::Nothing => return Ok(Outcome::Set),
+            Move::Keep(found) => {
+                self.reporter.warn(format!(
+                    "tag `{repository}:{tag}` names `{found}`, neither what it named before nor the new `{wanted}`: \
+                     it is left alone, `--force-tags` moves it"
+                ));
+                return Ok(Outcome::Kept(found));
+            }
+            Move::Set(before) => before,
+        };
+        match self.registry.put_manifest(repository, &which, manifest).await {
+            Ok(_) => {
+                if let Some(before) = before {
+                    let note =
+                        format!("tag `{repository}:{tag}` moved from `{before}` to `{wanted}`");
+                    self.reporter.note(note);
+                }
+                Ok(Outcome::Set)
+            }
+            Err(error) if error.is_refusal() => Ok(Outcome::Refused(error.to_string())),
+            Err(error) => Err(anyhow::Error::new(error).context(Hinted::new(
+                format!("cannot set tag `{repository}:{tag}`"),
+                "push again: all content is there, only tags are missing",
+            ))),
+        }
+    }
+
+    /// Sets one of cosign's tags. One that names something else holds signatures of the far side.
+    async fn set_companion(
+        &self,
+        target: &Target<'_>,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> anyhow::Result<()> {
+        let Some(manifest) = self.payload.manifest(digest) else { return Ok(()) };
+        let repository = &target.repository;
+        let which = TagOrDigest::Tag(tag.clone());
+        match self.registry.manifest_digest(repository, &which).await? {
+            Some(now) if now == *digest => Ok(()),
+            Some(now) if self.tag_policy == TagPolicy::Protect => {
+                self.reporter.warn(format!(
+                    "`{repository}:{tag}` already names `{now}` and is left alone; `--force-tags` replaces it by `{digest}`"
+                ));
+                Ok(())
+            }
+            _ => {
+                self.registry.put_manifest(repository, &which, manifest).await?;
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_that_somebody_else_moved_is_kept_unless_forced() {
+        let [old, new, other] = [&b"old"[..], b"new", b"other"].map(Digest::of);
+        let protect = |now: Option<&Digest>, former: Option<&Digest>| {
+            decide(now.cloned(), former, &new, TagPolicy::Protect)
+        };
+        assert_eq!(protect(None, None), Move::Set(None));
+        assert_eq!(protect(None, Some(&old)), Move::Set(None));
+        assert_eq!(protect(Some(&new), Some(&old)), Move::Nothing);
+        assert_eq!(protect(Some(&old), Some(&old)), Move::Set(Some(old.clone())));
+        assert_eq!(protect(Some(&other), None), Move::Set(Some(other.clone())));
+        assert_eq!(protect(Some(&other), Some(&old)), Move::Keep(other.clone()));
+        let forced = decide(Some(other.clone()), Some(&old), &new, TagPolicy::Force);
+        assert_eq!(forced, Move::Set(Some(other)));
+    }
+}
