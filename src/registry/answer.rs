@@ -45,18 +45,18 @@ impl Response {
     }
 
     /// The values of a header that are text.
-    pub(super) fn values<K: AsHeader>(&self, name: K) -> impl Iterator<Item = &str> {
-        let values = self.inner.headers().get_all(name.name()).into_iter();
+    pub(super) fn values(&self, name: impl AsRef<str>) -> impl Iterator<Item = &str> {
+        let values = self.inner.headers().get_all(name.as_ref()).into_iter();
         values.filter_map(|value| value.to_str().ok())
     }
 
     /// The value of a header.
-    pub(super) fn value<K: AsHeader>(&self, name: K) -> Option<&str> {
+    pub(super) fn value(&self, name: impl AsRef<str>) -> Option<&str> {
         self.values(name).next().map(str::trim)
     }
 
     /// The number in a header.
-    pub(super) fn number<K: AsHeader>(&self, name: K) -> Option<u64> {
+    pub(super) fn number(&self, name: impl AsRef<str>) -> Option<u64> {
         self.value(name)?.parse().ok()
     }
 
@@ -127,23 +127,6 @@ impl Response {
             retry_after: wait,
             identity,
         }))
-    }
-}
-
-/// A header's name, however it is spelled.
-pub(super) trait AsHeader {
-    fn name(&self) -> &str;
-}
-
-impl AsHeader for &str {
-    fn name(&self) -> &str {
-        self
-    }
-}
-
-impl AsHeader for headers::HeaderName {
-    fn name(&self) -> &str {
-        self.as_str()
     }
 }
 

@@ -29,7 +29,7 @@ const TOKEN_DEFAULT_LIFE: Duration = Duration::from_secs(60);
 const TOKEN_MAX_SECONDS: f64 = 86_400.0;
 /// A token is renewed this long before it ends, or after three quarters of a shorter life.
 const TOKEN_RENEWAL: Duration = Duration::from_secs(15);
-/// The name under which OAuth2 token services know us.
+/// The name under which `OAuth2` token services know us.
 const CLIENT_ID: &str = "kharon";
 
 /// What one registry wants to see.
@@ -198,7 +198,7 @@ fn basic(username: &str, password: &Secret) -> Option<Authorization> {
     Authorization::new("Basic", &secret, Identity::Known)
 }
 
-/// A GET by Docker's token specification, or the POST of its OAuth2 variant for identity tokens.
+/// A GET by Docker's token specification, or the POST of its `OAuth2` variant for identity tokens.
 fn token_request(
     mut realm: Url,
     bearer: &Bearer,

@@ -25,7 +25,9 @@ pub(super) struct Bearer {
 
 /// Reads all challenges out of the values of all headers of that name.
 pub(super) fn parse<'a>(values: impl Iterator<Item = &'a str>) -> Vec<Challenge> {
-    values.flat_map(|value| raw_challenges(value).into_iter().filter_map(understood)).collect()
+    values
+        .flat_map(|value| raw_challenges(value).iter().filter_map(understood).collect::<Vec<_>>())
+        .collect()
 }
 
 struct Raw {
@@ -33,7 +35,7 @@ struct Raw {
     parameters: Vec<(String, String)>,
 }
 
-fn understood(raw: Raw) -> Option<Challenge> {
+fn understood(raw: &Raw) -> Option<Challenge> {
     let value = |name: &str| {
         let found = raw.parameters.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())

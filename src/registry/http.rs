@@ -23,8 +23,8 @@ use crate::reference::RegistryHost;
 pub(super) mod headers {
     //! The headers that are spoken here.
     pub(crate) use reqwest::header::{
-        ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, LINK,
-        LOCATION, RANGE, WWW_AUTHENTICATE,
+        ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LINK, LOCATION,
+        RANGE, WWW_AUTHENTICATE,
     };
     pub(crate) const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
     pub(crate) const OCI_SUBJECT: &str = "oci-subject";

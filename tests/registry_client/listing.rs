@@ -1,0 +1,78 @@
+//! Tags and referrers, page by page.
+
+use kharon::digest::Digest;
+use kharon::registry::Referrers;
+
+use crate::repository;
+use crate::server::{Reply, Server};
+
+#[tokio::test]
+async fn tags_come_from_all_pages_once_and_without_nonsense() {
+    let server = Server::start(|seen| {
+        let (tags, next) = match seen.target.as_str() {
+            "/v2/a/b/tags/list?n=1000" => (r#""b","a","../x""#, Some("</v2/a/b/tags/list?last=a>")),
+            "/v2/a/b/tags/list?last=a" => (r#""a","c""#, Some("<list?last=c>")),
+            "/v2/a/b/tags/list?last=c" => (r#""-d","e""#, None),
+            other => panic!("{other} was asked for"),
+        };
+        let reply = Reply::new(200).body(format!(r#"{{"name":"a/b","tags":[{tags}]}}"#));
+        next.iter().fold(reply, |reply, next| reply.with("Link", format!(r#"{next}; rel="next""#)))
+    })
+    .await;
+    let tags = server.registry().tags(&repository()).await.expect("an answer").expect("known");
+    let tags: Vec<&str> = tags.iter().map(|tag| tag.as_str()).collect();
+    assert_eq!(tags, ["b", "a", "c", "e"]);
+}
+
+#[tokio::test]
+async fn an_unknown_repository_has_no_tags_and_an_empty_one_an_empty_list() {
+    let server = Server::start(|_| Reply::new(404)).await;
+    assert_eq!(server.registry().tags(&repository()).await.expect("an answer"), None);
+    let server = Server::start(|_| Reply::new(200).body(r#"{"name":"a/b","tags":null}"#)).await;
+    assert_eq!(server.registry().tags(&repository()).await.expect("an answer"), Some(Vec::new()));
+    let server = Server::start(|_| Reply::new(200).body("<html>")).await;
+    server.registry().tags(&repository()).await.expect_err("not a list");
+}
+
+#[tokio::test]
+async fn a_list_that_goes_in_circles_ends() {
+    let server = Server::start(|seen| {
+        let next = if seen.target.ends_with("=x") { "y" } else { "x" };
+        Reply::new(200)
+            .with("link", format!("</v2/a/b/tags/list?last={next}>; rel=next"))
+            .body(r#"{"tags":["1"]}"#)
+    })
+    .await;
+    server.registry().tags(&repository()).await.expect_err("a circle");
+    assert_eq!(server.log().len(), 3);
+}
+
+#[tokio::test]
+async fn referrers_are_listed_or_there_is_no_such_list() {
+    let digest = Digest::of(b"subject");
+    let one = format!(
+        r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{digest}","size":5,"artifactType":"x/y"}}"#
+    );
+    let unreadable = r#"{"mediaType":"x","digest":"blake3:00","size":5}"#;
+    for (status, body, expected) in [
+        (200, format!(r#"{{"schemaVersion":2,"manifests":[{one},{unreadable}]}}"#), Some(1)),
+        (200, r#"{"schemaVersion":2,"manifests":[]}"#.to_owned(), Some(0)),
+        (200, "<html>".to_owned(), None),
+        (400, String::new(), None),
+        (404, String::new(), None),
+        (405, String::new(), None),
+        (501, String::new(), None),
+    ] {
+        let shown = format!("{status} {body}");
+        let server = Server::start(move |_| Reply::new(status).body(body.clone())).await;
+        let found = server.registry().referrers(&repository(), &digest).await.expect(&shown);
+        match found {
+            Referrers::Listed(list) => assert_eq!(Some(list.len()), expected, "{shown}"),
+            Referrers::NoApi => assert_eq!(None, expected, "{shown}"),
+        }
+        assert_eq!(server.requests(), [format!("GET /v2/a/b/referrers/{digest}")]);
+    }
+    let server = Server::start(|_| Reply::new(403)).await;
+    let error = server.registry().referrers(&repository(), &digest).await.expect_err("denied");
+    assert!(error.is_unauthorized());
+}
