@@ -1,6 +1,7 @@
 //! The terminal as a whole process shows it: this test program runs itself again, on a terminal made
 //! by `script` (of Debian's bsdutils) or without one, and looks at what comes out.
 
+use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +28,12 @@ fn second_process() {
         terminal.print_error(&error.into(), &hints);
         return;
     }
+    if role == "ask" {
+        let login = terminal.prompt_login("far:5000").expect("a login");
+        let length = login.password.len();
+        terminal.reporter().note(format!("{}, {length} characters", login.username));
+        return;
+    }
     move_some_blobs(&*terminal.reporter());
     terminal.finish();
     terminal.reporter().note("all is done".to_owned());
@@ -46,6 +53,7 @@ fn move_some_blobs(reporter: &dyn Reporter) {
         // The bars are drawn by a clock of their own.
         std::thread::sleep(Duration::from_millis(120));
     }
+    std::thread::sleep(Duration::from_millis(400));
     reporter.warn("the tag `app:1` moved".to_owned());
     for digest in blobs {
         reporter.report(Event::BlobFinished { digest, how: Arrival::Uploaded });
@@ -60,18 +68,36 @@ fn second_process_command(role: &str) -> Command {
     command
 }
 
-/// Runs the second process on a terminal, if this machine can make one.
-fn on_a_terminal(settings: &[(&str, &str)]) -> Option<String> {
+/// The second process on a terminal of its own.
+fn command_on_a_terminal(role: &str) -> Command {
     let program = std::env::current_exe().expect("this program's path");
     let inner =
         format!("stty cols 100 rows 30; {} --exact second_process --nocapture", program.display());
     let mut command = Command::new("script");
     command.args(["--quiet", "--return", "--command", &inner, "/dev/null"]);
-    command.env(ROLE, "auto").env_remove("NO_COLOR").env("TERM", "xterm-256color");
-    command.envs(settings.iter().copied()).stdin(Stdio::null());
-    let output = command.output().ok()?;
+    command.env(ROLE, role).env_remove("NO_COLOR").env("TERM", "xterm-256color");
+    command.stdin(Stdio::null());
+    command
+}
+
+/// What the second process shows on a terminal, if this machine can make one.
+fn on_a_terminal(settings: &[(&str, &str)]) -> Option<String> {
+    let mut command = command_on_a_terminal("auto");
+    let output = command.envs(settings.iter().copied()).output().ok()?;
     assert!(output.status.success(), "the second process failed: {output:?}");
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Reads until `text` was shown, and gives all that was shown up to there.
+fn read_until(shown: &mut impl Read, text: &str) -> String {
+    let mut bytes = Vec::new();
+    while !String::from_utf8_lossy(&bytes).contains(text) {
+        let mut byte = [0];
+        let count = shown.read(&mut byte).expect("the terminal can be read");
+        assert_eq!(count, 1, "no `{text}` in {:?}", String::from_utf8_lossy(&bytes));
+        bytes.extend(byte);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn stderr_of(output: Output) -> String {
@@ -124,6 +150,27 @@ fn json_lines_are_for_programs() {
 }
 
 #[test]
+fn a_password_is_asked_for_and_not_shown() {
+    let mut command = command_on_a_terminal("ask");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let Ok(mut process) = command.spawn() else { return };
+    let mut keys = process.stdin.take().expect("stdin is a pipe");
+    let mut screen = process.stdout.take().expect("stdout is a pipe");
+    // The question shows a moment before the terminal stops to show what is typed.
+    let mut answer = |text: &[u8]| {
+        std::thread::sleep(Duration::from_millis(300));
+        keys.write_all(text).expect("the terminal takes keys");
+    };
+    read_until(&mut screen, "Username for far:5000");
+    answer(b"alice\r");
+    let mut shown = read_until(&mut screen, "Password for alice at far:5000");
+    answer(b"s3cret\r");
+    shown.push_str(&read_until(&mut screen, "alice, 6 characters"));
+    assert!(!shown.contains("s3cret"), "{shown:?}");
+    assert!(process.wait().expect("it ends").success());
+}
+
+#[test]
 fn nobody_is_asked_where_nobody_can_answer() {
     let output = second_process_command("login").output().expect("this program runs");
     let shown = stderr_of(output);
@@ -138,8 +185,8 @@ fn nobody_is_asked_where_nobody_can_answer() {
 #[test]
 fn moving_bytes_are_counted_cheaply_from_many_threads() {
     const EVENTS: u32 = 200_000;
-    let options = Options { progress: ProgressMode::Json, verbosity: Verbosity::Normal };
-    let reporter = Terminal::open(&Options { verbosity: Verbosity::Quiet, ..options }).reporter();
+    let options = Options { progress: ProgressMode::Lines, verbosity: Verbosity::Normal };
+    let reporter = Terminal::open(&options).reporter();
     let started = Instant::now();
     std::thread::scope(|scope| {
         for n in 0..2_u8 {

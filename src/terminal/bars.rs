@@ -76,7 +76,9 @@ impl Bars {
             self.whole.set_message(drawn.phase.clone());
         } else {
             if self.whole.length().is_none() {
-                self.whole.set_style(style("[{bar:24}] {wide_msg}").progress_chars("=> "));
+                self.whole.set_style(style("{prefix} [{bar:24}] {wide_msg}").progress_chars("=> "));
+                // As wide as a short digest, so that the bars stand under each other.
+                self.whole.set_prefix(format!("{:>12}", "all"));
             }
             self.whole.set_length(snapshot.total_bytes);
             self.whole.set_position(snapshot.done_bytes.min(snapshot.total_bytes));
