@@ -104,6 +104,7 @@ mod tests {
             ("a\u{9b}31m", "a\\u{9b}31m"),
             ("two\nerror: lines\n", "two\n  error: lines"),
             ("a\tb", "a b"),
+            ("GET http://u:p@far/v2/", "GET http://…@far/v2/"),
             ("evil\u{202e}txt.exe", "evil\\u{202e}txt.exe"),
         ];
         for (message, shown) in table {
