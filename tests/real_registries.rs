@@ -1,12 +1,14 @@
 //! The registries of the real tests themselves: they start, speak the API that they are said to
 //! speak, and leave nothing behind.
 
+#[path = "support/fixtures.rs"]
+mod fixtures;
 #[path = "support/real.rs"]
-#[expect(dead_code, reason = "what only other tests need stands there too")]
 mod real;
 
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 
 use kharon::digest::Digest;
 use real::{Kind, RealRegistry};
@@ -21,10 +23,13 @@ fn speaks_the_registry_api(kind: Kind) -> RealRegistry {
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
+const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.oci.image.index.v1+json";
+
 /// distribution 2.8 hides OCI manifests from clients that do not say they take them.
 fn get_manifest(registry: &RealRegistry, digest: &Digest) -> real::Answer {
     let path = format!("/v2/app/manifests/{digest}");
-    registry.send("GET", &path, &[("Accept", MANIFEST)], b"")
+    registry.send("GET", &path, &[("Accept", ACCEPTED)], b"")
 }
 
 /// Puts an empty-config manifest and gives its digest.
@@ -72,8 +77,32 @@ fn referrers(registry: &RealRegistry) -> Option<serde_json::Value> {
     Some(index)
 }
 
+/// skopeo copies by its own code, so what it leaves is what kharon should find, and leave.
+fn takes_the_quickstart_image(kind: Kind) {
+    let registry = RealRegistry::start(kind);
+    for tag in ["v1", "v2"] {
+        let from = format!("oci:{}:{tag}", fixtures::quickstart().display());
+        let to = format!("docker://{}/app:{tag}", registry.host());
+        let mut skopeo = Command::new(real::tool("skopeo"));
+        skopeo.args(["--insecure-policy", "copy", "--quiet", "--all", "--dest-tls-verify=false"]);
+        let output = skopeo.args([&from, &to]).output().expect("skopeo runs");
+        assert!(output.status.success(), "{output:?}\n{}", registry.log());
+        let manifests = fixtures::images(tag).into_iter().chain([fixtures::tagged(tag)]);
+        for digest in manifests.map(|manifest| manifest.digest().clone()) {
+            let answer = get_manifest(&registry, &digest);
+            assert_eq!((answer.status, Digest::of(&answer.body)), (200, digest));
+        }
+    }
+}
+
 mod docker_registry {
     use super::*;
+
+    #[test]
+    #[ignore = "needs docker-registry and skopeo"]
+    fn distribution_takes_the_quickstart_image() {
+        takes_the_quickstart_image(Kind::DockerRegistry);
+    }
 
     #[test]
     #[ignore = "needs docker-registry"]
@@ -113,6 +142,12 @@ mod distribution_3 {
     use super::*;
 
     #[test]
+    #[ignore = "needs registry (distribution 3) and skopeo"]
+    fn distribution_takes_the_quickstart_image() {
+        takes_the_quickstart_image(Kind::Distribution3);
+    }
+
+    #[test]
     #[ignore = "needs registry (distribution 3)"]
     fn distribution_serves_without_a_referrers_api() {
         let registry = speaks_the_registry_api(Kind::Distribution3);
@@ -124,6 +159,12 @@ mod referrers_registry {
     use super::*;
 
     #[test]
+    #[ignore = "needs referrers-registry and skopeo"]
+    fn go_containerregistry_takes_the_quickstart_image() {
+        takes_the_quickstart_image(Kind::Referrers);
+    }
+
+    #[test]
     #[ignore = "needs referrers-registry"]
     fn go_containerregistry_lists_referrers() {
         let registry = speaks_the_registry_api(Kind::Referrers);
@@ -133,6 +174,12 @@ mod referrers_registry {
 
 mod zot {
     use super::*;
+
+    #[test]
+    #[ignore = "needs zot and skopeo"]
+    fn zot_takes_the_quickstart_image() {
+        takes_the_quickstart_image(Kind::Zot);
+    }
 
     #[test]
     #[ignore = "needs zot"]
