@@ -3,7 +3,10 @@
 use std::fmt;
 
 use crate::digest::Mismatch;
-use crate::{payload, registry, verify};
+use crate::payload::charon::NotCarriable;
+use crate::plan::Contradiction;
+use crate::terminal::PromptError;
+use crate::{payload, registry, serve, verify};
 
 /// The exit codes of every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +33,10 @@ pub enum ExitCode {
 impl ExitCode {
     /// The code for `error`, from the first of its causes that has one.
     pub fn of(error: &anyhow::Error) -> Self {
-        if find::<Usage>(error).is_some() {
+        if find::<Usage>(error).is_some()
+            || find::<NotCarriable>(error).is_some()
+            || find::<PromptError>(error).is_some()
+        {
             Self::Usage
         } else if find::<payload::Error>(error).is_some()
             || find::<verify::Problem>(error).is_some()
@@ -40,7 +46,7 @@ impl ExitCode {
             Self::BaselineMissing
         } else if let Some(error) = find::<registry::Error>(error) {
             if error.is_damaged_source() { Self::PayloadDamaged } else { Self::Registry }
-        } else if find::<FromRegistry>(error).is_some() {
+        } else if find::<FromRegistry>(error).is_some() || find::<Contradiction>(error).is_some() {
             Self::Registry
         } else {
             Self::Failed
@@ -140,6 +146,9 @@ pub fn hints(error: &anyhow::Error) -> Vec<String> {
         find::<Usage>(error).and_then(|error| error.hint.clone()),
         find::<Hinted>(error).map(|error| error.hint.clone()),
         find::<payload::Error>(error).and_then(payload::Error::hint),
+        find::<NotCarriable>(error).and_then(NotCarriable::hint),
+        find::<PromptError>(error).and_then(PromptError::hint),
+        find::<serve::Error>(error).and_then(serve::Error::hint),
         find::<verify::Problem>(error).and_then(verify::Problem::hint),
         find::<BaselineMissing>(error).map(missing),
         find::<registry::Error>(error).and_then(registry::Error::hint),

@@ -38,7 +38,7 @@ fn run(cli: &Cli, terminal: &Terminal) -> anyhow::Result<ExitCode> {
     let ended = runtime.block_on(async {
         tokio::select! {
             result = cli.command.run(terminal) => Ended::Alone(result),
-            code = cli::signalled() => Ended::Signal(code),
+            code = cli.command.signalled() => Ended::Signal(code),
         }
     });
     // A thread may still wait for a pipe that says nothing: do not wait for it.

@@ -107,29 +107,44 @@ pub struct PlannedBlob {
     pub source: Reference,
 }
 
-/// Manifests that contradict each other.
+/// Images that cannot travel together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "expected blob `{digest}` to have {expected} bytes as `{first}` says, found {found} in `{second}`"
-)]
-pub struct Contradiction {
-    /// The blob.
-    pub digest: Digest,
-    /// The size that was said first, in bytes.
-    pub expected: u64,
-    /// Which image said so.
-    pub first: String,
-    /// The other size, in bytes.
-    pub found: u64,
-    /// Which image said that.
-    pub second: String,
+pub enum Contradiction {
+    /// Two manifests give one blob different sizes: one of them lies.
+    #[error(
+        "expected blob `{digest}` to have {expected} bytes as `{first}` says, found {found} in `{second}`"
+    )]
+    Size {
+        /// The blob.
+        digest: Digest,
+        /// The size that was said first, in bytes.
+        expected: u64,
+        /// Which image said so.
+        first: String,
+        /// The other size, in bytes.
+        found: u64,
+        /// Which image said that.
+        second: String,
+    },
+    /// Two images would set one tag at the far side to different manifests.
+    #[error("`{first}` and `{second}` would both set the tag `{repository}:{tag}` at the far side")]
+    Tag {
+        /// The far repository.
+        repository: RepositoryName,
+        /// The tag.
+        tag: Tag,
+        /// The image that sets it first.
+        first: String,
+        /// The image that sets it to something else.
+        second: String,
+    },
 }
 
 impl Plan {
     /// Decides for each blob of `wanted` how it travels.
     ///
     /// # Errors
-    /// [`Contradiction`] if two manifests give one blob different sizes.
+    /// [`Contradiction`] if two manifests give one blob different sizes, or two images set one tag.
     pub fn new(
         wanted: Vec<Wanted>,
         baseline: &Baseline,
@@ -141,6 +156,7 @@ impl Plan {
         for image in wanted {
             planner.add(image, &mut seen)?;
         }
+        refuse_shared_tags(&planner.plan.images)?;
         Ok(planner.plan)
     }
 
@@ -218,7 +234,7 @@ impl Planner<'_> {
             };
             let known = &mut self.plan.blobs[at];
             if known.descriptor.size != descriptor.size {
-                return Err(Contradiction {
+                return Err(Contradiction::Size {
                     digest: descriptor.digest.clone(),
                     expected: known.descriptor.size,
                     first: known.source.to_string(),
@@ -243,6 +259,25 @@ impl Planner<'_> {
             Travels::Carried
         }
     }
+}
+
+fn refuse_shared_tags(images: &[Image]) -> Result<(), Contradiction> {
+    let mut set: BTreeMap<(&RepositoryName, &Tag), (&Image, Option<&Digest>)> = BTreeMap::new();
+    for image in images {
+        for target in &image.tags {
+            let place = (&image.repository, &target.tag);
+            let (first, digest) = *set.entry(place).or_insert((image, target.digest.as_ref()));
+            if digest != target.digest.as_ref() {
+                return Err(Contradiction::Tag {
+                    repository: image.repository.clone(),
+                    tag: target.tag.clone(),
+                    first: first.name.clone(),
+                    second: image.name.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn skipped(name: String, reference: &Reference, repository: RepositoryName) -> Image {
@@ -360,7 +395,23 @@ mod tests {
         ];
         let error = Plan::new(images, &Baseline::default(), ForeignLayers::LeaveOut)
             .expect_err("a contradiction");
-        assert_eq!((error.expected, error.found), (2, 3));
+        assert!(matches!(error, Contradiction::Size { expected: 2, found: 3, .. }), "{error}");
+    }
+
+    #[test]
+    fn two_images_do_not_set_one_tag() {
+        let ((_, a), (_, b)) = (blob(1, 1, ""), blob(2, 2, ""));
+        let one = wanted("app:1", vec![manifest(&a, &[])]);
+        let mut other = wanted("app:1", vec![manifest(&b, &[])]);
+        other.name = "app:1@digest".to_owned();
+        let error =
+            Plan::new(vec![one.clone(), other], &Baseline::default(), ForeignLayers::LeaveOut)
+                .expect_err("a contradiction");
+        assert!(matches!(error, Contradiction::Tag { .. }), "{error}");
+        assert!(
+            Plan::new(vec![one.clone(), one], &Baseline::default(), ForeignLayers::LeaveOut)
+                .is_ok()
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ const PASSWORD_VARIABLES: [&str; 2] = ["KHARON_PASSWORD", "DOCKER_CHARON_PASSWOR
 const USERNAME_VARIABLES: [&str; 2] = ["KHARON_USERNAME", "DOCKER_CHARON_USERNAME"];
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(next_help_heading = "Access to registries")]
 pub(crate) struct AccessArgs {
     /// Speak plain http to the registry given with -r

@@ -25,6 +25,7 @@ use super::{print_json, print_line};
 const LIST_MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct MakeArgs {
     /// Images as `[registry/]repository[:tag][@digest]`, each also a comma-separated list
     #[arg(value_name = "IMAGES")]

@@ -121,6 +121,14 @@ impl Command {
         }
     }
 
+    /// Waits for a signal that ends the command. A server ends by itself when one comes.
+    pub(crate) async fn signalled(&self) -> ExitCode {
+        match self {
+            Self::Serve(_) => std::future::pending().await,
+            _ => signalled().await,
+        }
+    }
+
     /// Says what a signal left behind.
     pub(crate) fn tell_interrupted(&self, terminal: &Terminal) {
         let message = match self {
@@ -133,7 +141,7 @@ impl Command {
 }
 
 /// Waits for SIGINT or SIGTERM.
-pub(crate) async fn signalled() -> ExitCode {
+async fn signalled() -> ExitCode {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

@@ -21,6 +21,7 @@ use super::access::{AccessArgs, Stdin};
 use super::{print_json, print_line};
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct PushArgs {
     /// The payload, of kharon or docker-charon; stdin if not given
     #[arg(short, long, value_name = "PAYLOAD")]

@@ -23,11 +23,11 @@ use super::hedge::{Pace, Raced};
 use super::pack::Piece;
 
 /// The bytes that may wait for their turn, all segments together.
-const BUFFER_BYTES: usize = 32 * 1024 * 1024;
+const BUFFER_BYTES: usize = 16 * 1024 * 1024;
 /// The longest segment: long enough that one round trip weighs little.
-const SEGMENT_MAX_BYTES: u64 = 4 * 1024 * 1024;
+const SEGMENT_MAX_BYTES: u64 = 2 * 1024 * 1024;
 /// The shortest piece a blob is cut into, and the room of a stream that cannot be cut.
-const SEGMENT_MIN_BYTES: u64 = 512 * 1024;
+const SEGMENT_MIN_BYTES: u64 = 256 * 1024;
 
 /// A blob to fetch, and the image that it is fetched for.
 pub(super) struct Download {

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 
 use crate::failure::Usage;
 use crate::names::{self, FarNames};
-use crate::plan::{Baseline, Choice, ForeignLayers, Plan, Wanted};
+use crate::plan::{Baseline, Choice, Contradiction, ForeignLayers, Plan, Wanted};
 use crate::platform::Platform;
 use crate::progress::{Event, Reporter};
 use crate::reference::RegistryHost;
@@ -43,7 +43,7 @@ use pack::{Abandoned, Piece};
 use resolve::Resolver;
 
 /// How many pieces may wait for the writer: enough to keep it busy, little enough to stay small.
-const PIECES_WAITING_MAX: usize = 16;
+const PIECES_WAITING_MAX: usize = 8;
 /// How many requests for manifests are under way at once, whatever the number of blob streams.
 const REQUESTS_AT_ONCE: usize = 16;
 
@@ -133,11 +133,16 @@ pub async fn plan_payload(
     }
     let MakeRequest { connections, credentials, .. } = request;
     let registries = Registries::new(connections, credentials, Arc::clone(&reporter));
+    let referrers = match request.format {
+        Format::Kharon => request.referrers,
+        // docker-charon knows no such thing.
+        Format::Charon => Referrers::Leave,
+    };
     let resolver = Resolver::new(
         &registries,
         reporter.as_ref(),
         &request.platforms,
-        request.referrers,
+        referrers,
         REQUESTS_AT_ONCE,
     );
     reporter.phase(format!("resolving {} images", request.wanted.len()));
@@ -160,11 +165,15 @@ pub async fn plan_payload(
     }))
     .await?;
     let requests = resolver.manifest_requests();
-    let plan = Plan::new(wanted, &baseline, request.foreign_layers)?;
+    let plan = Plan::new(wanted, &baseline, request.foreign_layers).map_err(explain)?;
     report_left_out(&plan, reporter.as_ref());
     let entries = Entries::new(&plan, request.format)?;
-    let summary =
-        Summary::new(&plan, entries.payload_bytes(), requests, quotas(&plan, &registries));
+    let summary = Summary::new(
+        &plan,
+        entries.payload_bytes(),
+        requests,
+        quotas(&request.wanted, &registries),
+    );
     Ok(Planned {
         plan,
         entries,
@@ -283,9 +292,20 @@ fn report_left_out(plan: &Plan, reporter: &dyn Reporter) {
     }
 }
 
-fn quotas(plan: &Plan, registries: &Registries) -> Vec<Quota> {
+/// Two images for one tag are a matter of the command line; two sizes of one blob are not.
+fn explain(contradiction: Contradiction) -> anyhow::Error {
+    match contradiction {
+        Contradiction::Tag { .. } => {
+            Usage::new(contradiction.to_string()).with_hint("name only one of them").into()
+        }
+        Contradiction::Size { .. } => contradiction.into(),
+    }
+}
+
+/// What the registries of the wanted images said of their quotas.
+fn quotas(images: &[ImageName], registries: &Registries) -> Vec<Quota> {
     let hosts: BTreeSet<RegistryHost> =
-        plan.blobs.iter().map(|blob| blob.source.registry.clone()).collect();
+        images.iter().map(|image| image.reference.registry.clone()).collect();
     let quota = |host: RegistryHost| {
         let quota = registries.registry(&host).ok()?.pull_quota()?;
         Some(Quota::new(host.to_string(), &quota))
