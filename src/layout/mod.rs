@@ -162,6 +162,20 @@ impl Layout {
         missing.into_iter().collect()
     }
 
+    /// Stores a blob that is small enough to be in memory.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the bytes do not have that digest, [`Error::Io`] if the disk refuses.
+    pub fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
+        if digest.same_algorithm_of(bytes) != *digest {
+            return Err(Error::Damaged(digest.clone()));
+        }
+        if self.has_blob(digest) {
+            return Ok(());
+        }
+        self.write_file(&self.blob_path(digest), bytes)
+    }
+
     /// Stores a manifest in a repository under these tags, or under its digest alone. It is there
     /// for good when this returns. What it names should be there already: see [`Self::missing`].
     ///
@@ -174,9 +188,7 @@ impl Layout {
         manifest: &Manifest,
     ) -> Result<(), Error> {
         let descriptor = &manifest.descriptor;
-        if !self.has_blob(&descriptor.digest) {
-            self.write_file(&self.blob_path(&descriptor.digest), &manifest.raw)?;
-        }
+        self.write_blob(&descriptor.digest, &manifest.raw)?;
         let version = {
             let mut catalog = self.catalog();
             let subject = manifest.subject.as_ref().map(|subject| &subject.digest);

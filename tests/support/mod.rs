@@ -1,0 +1,8 @@
+//! What integration tests share: a registry inside of the test, and content to put into it.
+#![expect(dead_code, reason = "each test binary uses its own part of this")]
+
+pub mod access;
+pub mod fault;
+pub mod images;
+pub mod journal;
+pub mod registry;
