@@ -131,6 +131,15 @@ impl Catalog {
                 }
             }
         }
+        for (place, entry) in &mut self.entries {
+            for name in &mut entry.names {
+                let tags = self.repositories.get(&name.repository).map(|found| &found.tags);
+                let holder = tags.zip(name.tag.as_ref()).and_then(|(tags, tag)| tags.get(tag));
+                if holder.is_some_and(|holder| holder != place) {
+                    name.tag = None;
+                }
+            }
+        }
     }
 
     /// Gives a member a tag, or without one sees to it that `index.json` names it at all.

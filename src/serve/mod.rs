@@ -52,6 +52,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// How much of a refused request's body is read, in bytes, so that the client gets to see the
 /// refusal; a client that sends more finds the connection closed.
 const DRAIN_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// How long that may take.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long requests may go on after the server was told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often idle uploads are looked for.
@@ -124,7 +126,7 @@ impl Server {
         let mut response = match self.answer(&head, body.as_mut()).await {
             Ok(response) => response,
             Err(refusal) => {
-                drain(body.as_mut()).await;
+                drop(tokio::time::timeout(DRAIN_TIMEOUT, drain(body.as_mut())).await);
                 refusal.into_response()
             }
         };

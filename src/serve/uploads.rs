@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -22,6 +23,8 @@ use crate::reference::RepositoryName;
 
 /// How much is gathered before it is hashed and written, in bytes.
 const WRITE_BYTES: usize = 1024 * 1024;
+/// How long a client may send nothing in the middle of a request before its connection is given up.
+const STALL_MAX: Duration = Duration::from_secs(5 * 60);
 const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -145,20 +148,20 @@ async fn receive<B: RequestBody>(
         let frame = tokio::select! {
             biased;
             _ = next.changed() => return Err(taken_over()),
-            frame = body.frame() => frame,
+            frame = tokio::time::timeout(STALL_MAX, body.frame()) => frame,
         };
         match frame {
-            Some(Ok(frame)) => {
+            Ok(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
                     session.touch();
                     pipe.push(data).await?;
                 }
             }
-            Some(Err(_)) => {
+            Ok(Some(Err(_))) | Err(_) => {
                 pipe.end().await?;
                 return Err(Refusal::new(Code::BlobUploadInvalid, "the upload broke off"));
             }
-            None => return Ok(Turn { writer: pipe.end().await?, next }),
+            Ok(None) => return Ok(Turn { writer: pipe.end().await?, next }),
         }
     }
 }
