@@ -251,3 +251,45 @@ fn read_token(body: &[u8], identity: Identity) -> Result<(Authorization, Duratio
     let life = seconds.map(|seconds| Duration::from_secs_f64(f64::min(seconds, TOKEN_MAX_SECONDS)));
     Ok((authorization, life.unwrap_or(TOKEN_DEFAULT_LIFE)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::connection::Connections;
+    use super::*;
+    use crate::progress::Silent;
+
+    #[tokio::test]
+    async fn no_token_is_asked_for_in_the_clear_unless_the_registry_is_reached_so() {
+        let http = Arc::new(Http::new(Connections::default(), Arc::new(Silent)));
+        let host: RegistryHost = "registry.example".parse().expect("valid");
+        let credentials = Arc::new(CredentialStore::anonymous());
+        let auth = Auth::new(http, host, credentials);
+        let base: Url = "https://registry.example/v2/".parse().expect("valid");
+        let realm = "http://auth.example/token".to_owned();
+        let bearer = Bearer { realm, service: None, scopes: Vec::new() };
+        let error = auth.token(&bearer, &Access::registry(), &base).await.err().expect("refused");
+        assert!(error.to_string().contains("not reached by TLS"), "{error}");
+    }
+
+    #[test]
+    fn a_token_is_read_however_it_is_called_and_timed() {
+        for (body, expected) in [
+            (r#"{"token":"a","expires_in":300}"#, Some(("Bearer a", 300))),
+            (r#"{"access_token":"b","token":""}"#, Some(("Bearer b", 60))),
+            (r#"{"token":"a","access_token":"b","expires_in":"90"}"#, Some(("Bearer a", 90))),
+            (r#"{"token":"a","expires_in":0}"#, Some(("Bearer a", 60))),
+            (r#"{"token":"a","expires_in":-5}"#, Some(("Bearer a", 60))),
+            (r#"{"token":"a","expires_in":1e300}"#, Some(("Bearer a", 86_400))),
+            (r#"{"token":"a\nb"}"#, None),
+            (r#"{"token":""}"#, None),
+            ("{}", None),
+            ("<html>", None),
+        ] {
+            let found = read_token(body.as_bytes(), Identity::Anonymous).ok();
+            let found = found.as_ref().map(|(authorization, life)| {
+                (authorization.header.to_str().expect("text"), life.as_secs())
+            });
+            assert_eq!(found, expected, "{body}");
+        }
+    }
+}

@@ -43,6 +43,8 @@ pub(super) enum Kind {
     TooLarge { limit_bytes: u64 },
     /// An answer against the specification.
     Protocol(String),
+    /// A foreign layer that says nowhere where it can be fetched from.
+    NoAddress,
     /// An upload that the registry has forgotten, or whose bytes are not those that were sent.
     LostSession,
     /// The source of an upload has other content than promised.
@@ -308,6 +310,9 @@ impl fmt::Display for Refusal {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { host, at, thing, kind } = &*self.0;
+        if matches!(kind, Kind::NoAddress) {
+            return write!(f, "expected an http or https address for {thing}, found none");
+        }
         write!(f, "`{host}`")?;
         if let Some(at) = at {
             write!(f, " (at `{at}`)")?;
@@ -334,6 +339,7 @@ impl fmt::Display for Error {
             Kind::Protocol(what) => {
                 write!(f, " answered against the specification for {thing}: {what}")
             }
+            Kind::NoAddress => Ok(()),
             Kind::LostSession => write!(f, " lost the upload of {thing}"),
             Kind::DamagedSource(_) => write!(f, " was not given {thing}: its source is damaged"),
             Kind::Source(_) => write!(f, " was not given {thing}: its source cannot be read"),
@@ -350,7 +356,11 @@ impl StdError for Error {
             Kind::Damaged(mismatch) | Kind::DamagedSource(mismatch) => Some(mismatch),
             Kind::Manifest(error) => Some(error),
             Kind::Source(error) => Some(error),
-            Kind::Status(_) | Kind::TooLarge { .. } | Kind::Protocol(_) | Kind::LostSession => None,
+            Kind::Status(_)
+            | Kind::TooLarge { .. }
+            | Kind::Protocol(_)
+            | Kind::LostSession
+            | Kind::NoAddress => None,
         }
     }
 }

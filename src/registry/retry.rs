@@ -12,7 +12,7 @@ use crate::progress::Reporter;
 /// The longest wait that a registry can ask for (`Retry-After`); a run that waits longer looks dead.
 const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(5 * 60);
 /// From this wait on, people are told.
-const WORTH_A_WARNING: Duration = Duration::from_secs(10);
+const WORTH_A_WARNING: Duration = Duration::from_secs(5);
 /// A name that a resolver does not know twice is not known: a typing error should show at once.
 const UNKNOWN_HOST_ATTEMPTS: usize = 2;
 

@@ -12,6 +12,12 @@ use crate::{chain, content, descriptor, repository};
 
 const SIZE: usize = 1000;
 
+/// The bytes of a range of the content.
+fn part(range: &Range<u64>) -> Vec<u8> {
+    let at = |byte: u64| usize::try_from(byte).expect("small");
+    content(SIZE)[at(range.start)..at(range.end)].to_vec()
+}
+
 async fn collect(mut stream: BlobStream) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     while let Some(piece) = stream.next().await? {
@@ -42,7 +48,7 @@ async fn a_range_is_asked_for_unless_it_is_everything() {
         let extent = range.start..range.end.min(1000);
         assert_eq!(stream.extent(), extent);
         let bytes = collect(stream).await.expect("whole");
-        assert_eq!(bytes, content(SIZE)[extent.start as usize..extent.end as usize]);
+        assert_eq!(bytes, part(&extent));
         assert_eq!(server.log().last().and_then(Seen::range), asked);
     }
     let before = server.log().len();
@@ -63,11 +69,11 @@ async fn a_server_that_ignores_ranges_serves_all_the_same() {
 
 #[tokio::test]
 async fn a_redirect_is_followed_without_credentials_and_remembered_until_refused() {
-    let refused = Arc::new(AtomicUsize::new(0));
-    let refuses = Arc::clone(&refused);
+    let refusals = Arc::new(AtomicUsize::new(0));
+    let left = Arc::clone(&refusals);
     let storage = Server::start(move |seen| {
-        if refuses.load(Ordering::SeqCst) > 0 {
-            refuses.fetch_sub(1, Ordering::SeqCst);
+        if left.load(Ordering::SeqCst) > 0 {
+            left.fetch_sub(1, Ordering::SeqCst);
             return Reply::new(403);
         }
         Reply::range_of(&content(SIZE), seen)
@@ -82,17 +88,17 @@ async fn a_redirect_is_followed_without_credentials_and_remembered_until_refused
     .await;
     let blob = server.registry_as(login()).blob(&repository(), &descriptor(&content(SIZE)));
     for range in [0..10, 10..20, 20..1000] {
-        let expected = &content(SIZE)[range.start as usize..range.end as usize];
+        let expected = part(&range);
         assert_eq!(read(&blob.clone(), range).await.expect("there"), expected);
     }
     assert_eq!((server.log().len(), storage.log().len()), (3, 3));
     assert!(storage.log().iter().all(|seen| seen.authorization().is_none()));
 
-    refused.store(1, Ordering::SeqCst);
+    refusals.store(1, Ordering::SeqCst);
     read(&blob, 0..10).await.expect("asked anew");
     assert_eq!((server.log().len(), storage.log().len()), (5, 5));
 
-    refused.store(9, Ordering::SeqCst);
+    refusals.store(9, Ordering::SeqCst);
     let error = read(&blob, 0..10).await.expect_err("refused for good");
     assert_eq!(error.status(), Some(403), "{error}");
     assert_eq!((server.log().len(), storage.log().len()), (7, 7));

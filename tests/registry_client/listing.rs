@@ -20,7 +20,7 @@ async fn tags_come_from_all_pages_once_and_without_nonsense() {
     })
     .await;
     let tags = server.registry().tags(&repository()).await.expect("an answer").expect("known");
-    let tags: Vec<&str> = tags.iter().map(|tag| tag.as_str()).collect();
+    let tags: Vec<&str> = tags.iter().map(kharon::reference::Tag::as_str).collect();
     assert_eq!(tags, ["b", "a", "c", "e"]);
 }
 

@@ -265,11 +265,11 @@ async fn send(stream: &mut BufReader<TcpStream>, reply: &Reply, is_head: bool) -
     }
     let mut head = format!("HTTP/1.1 {status} x\r\n");
     for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
+        head.extend([name, ": ", value, "\r\n"]);
     }
     let is_sized = headers.iter().any(|(name, _)| name == "content-length");
     if !matches!(end, End::Unsized | End::Endless) && !is_sized {
-        head += &format!("content-length: {}\r\n", body.len());
+        head.extend(["content-length: ", &body.len().to_string(), "\r\n"]);
     }
     stream.write_all(format!("{head}\r\n").as_bytes()).await.ok()?;
     if is_head {
