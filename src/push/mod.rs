@@ -171,12 +171,12 @@ impl Push {
         self.reporter.phase(format!("looking at `{}`", self.registry.host()));
         let preflight = self.preflight(&targets).await?;
         let mut report = PushReport::default();
-        for missing in &preflight.incomplete {
-            self.reporter.warn(missing.to_string());
-        }
         if self.on_missing == OnMissing::Fail && !preflight.incomplete.is_empty() {
             let images = preflight.incomplete.iter().map(ToString::to_string).collect();
             return Err(BaselineMissing { images }.into());
+        }
+        for image in &preflight.incomplete {
+            self.reporter.warn(format!("{image}: it is left"));
         }
         report.incomplete = preflight.incomplete;
         report.skipped_and_missing = preflight.skipped_and_missing;

@@ -39,28 +39,27 @@ impl Push {
                 (!missing.is_empty()).then_some(Incomplete { position, name, missing })
             })
             .collect();
-        let mut skipped_and_present = Vec::new();
+        let looks = targets.skipped.iter().map(|target| self.look_for_skipped(target));
+        let found: Vec<Option<PushedImage>> =
+            stream::iter(looks).buffered(2 * self.jobs).try_collect().await?;
         let mut skipped_and_missing = Vec::new();
-        for target in &targets.skipped {
-            if let Some(image) = self.look_for_skipped(target).await? {
-                skipped_and_present.push(image);
-                continue;
+        for (target, found) in targets.skipped.iter().zip(&found) {
+            let (position, name) = (target.position, target.image.name.clone());
+            match (found, self.on_missing) {
+                (Some(_), _) => {}
+                (None, OnMissing::Fail) => {
+                    incomplete.push(Incomplete { position, name, missing: Vec::new() });
+                }
+                (None, OnMissing::PushOthers) => {
+                    self.reporter.warn(format!(
+                        "`{name}` was skipped as already transferred, but `{}` does not have it",
+                        self.registry.host()
+                    ));
+                    skipped_and_missing.push(name);
+                }
             }
-            let name = target.image.name.clone();
-            if self.on_missing == OnMissing::Fail {
-                incomplete.push(Incomplete {
-                    position: target.position,
-                    name,
-                    missing: Vec::new(),
-                });
-                continue;
-            }
-            self.reporter.warn(format!(
-                "`{name}` was skipped as already transferred, but `{}` does not have it",
-                self.registry.host()
-            ));
-            skipped_and_missing.push(name);
         }
+        let skipped_and_present = found.into_iter().flatten().collect();
         Ok(Preflight { holders, incomplete, skipped_and_present, skipped_and_missing })
     }
 
@@ -106,7 +105,7 @@ impl Push {
                 Ok(None) => {}
                 // A robot that may not read another project cannot mount from it either.
                 Err(error) if error.is_unauthorized() && candidates.len() > 1 => {
-                    self.reporter.detail(format!("cannot look into `{repository}`: {error}"));
+                    self.reporter.warn(format!("cannot look into `{repository}`: {error}"));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -116,18 +115,27 @@ impl Push {
     }
 
     async fn look_for_skipped(&self, target: &Target<'_>) -> anyhow::Result<Option<PushedImage>> {
+        let repository = &target.repository;
         let mut tags = Vec::new();
         for wanted in &target.image.tags {
             let which = TagOrDigest::Tag(wanted.tag.clone());
-            let found = self.registry.manifest_digest(&target.repository, &which).await?;
+            let found = self.registry.manifest_digest(repository, &which).await?;
             let Some(digest) = found else { return Ok(None) };
             tags.push((wanted.tag.clone(), digest));
+        }
+        let mut digest = tags.first().map(|(_, digest)| digest.clone());
+        if let (None, Some((_, text))) = (&digest, target.image.reference.split_once('@')) {
+            let which = TagOrDigest::Digest(text.parse()?);
+            digest = self.registry.manifest_digest(repository, &which).await?;
+            if digest.is_none() {
+                return Ok(None);
+            }
         }
         Ok(Some(PushedImage {
             position: target.position,
             name: target.image.name.clone(),
-            repository: target.repository.clone(),
-            digest: tags.first().map(|(_, digest)| digest.clone()),
+            repository: repository.clone(),
+            digest,
             tags,
         }))
     }

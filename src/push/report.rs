@@ -52,7 +52,8 @@ pub struct Incomplete {
     pub(super) position: usize,
     /// The image's name as typed.
     pub name: String,
-    /// The blobs that should be at the far side.
+    /// The blobs that should be at the far side; empty for an image that was skipped when the
+    /// payload was made and is not there itself.
     pub missing: Vec<MissingBlob>,
 }
 
@@ -69,6 +70,13 @@ pub struct MissingBlob {
 
 impl fmt::Display for Incomplete {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.missing.is_empty() {
+            return write!(
+                f,
+                "`{}` was skipped as already transferred, and is not there",
+                self.name
+            );
+        }
         write!(f, "`{}` lacks", self.name)?;
         for (n, blob) in self.missing.iter().enumerate() {
             let repositories: Vec<_> =
