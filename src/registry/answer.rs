@@ -13,7 +13,7 @@ use super::retry::retry_after;
 /// Enough for an error's code and message.
 const ERROR_BODY_MAX_BYTES: u64 = 64 * 1024;
 /// A body that does not matter is not waited for longer than this.
-const COURTESY_WAIT: Duration = Duration::from_secs(5);
+const COURTESY_WAIT: Duration = Duration::from_secs(2);
 /// How much of an error is shown.
 const DETAIL_MAX_CHARS: usize = 300;
 

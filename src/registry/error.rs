@@ -268,6 +268,9 @@ impl Refusal {
             (401 | 403, Identity::Known) => Some(format!(
                 "credentials were used: check that they are current and may do this at `{host}`"
             )),
+            (300..=399, _) => Some(format!(
+                "`{host}` sends us elsewhere: check its name, and whether it wants https"
+            )),
             (429, Identity::Anonymous) => {
                 Some(format!("`{host}` may allow more to those who log in"))
             }

@@ -1,5 +1,6 @@
 //! Sessions that take a blob (distribution-spec, "Pushing blobs"): opened, given up, mounted instead.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::access::Access;
@@ -17,11 +18,12 @@ use crate::reference::RepositoryName;
 const WHOLE_UP_TO_BYTES: u64 = 64 * 1024 * 1024;
 
 /// An upload that a registry has opened.
-#[derive(Debug)]
 pub struct UploadSession {
     /// Where the next request goes. It may hold a signature, and is not shown.
     pub(super) location: Url,
-    pub(super) repository: RepositoryName,
+    repository: RepositoryName,
+    /// The rights that it was opened with: their token is there, and no body is sent without it.
+    access: Access,
     /// The least that the registry takes in one chunk but the last (`OCI-Chunk-Min-Length`).
     pub(super) chunk_min_bytes: u64,
 }
@@ -38,7 +40,7 @@ pub enum Mount {
 /// How blobs are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadOptions {
-    /// How much of a large blob goes into one request, in bytes.
+    /// How much of a large blob goes into one request, in bytes. At least 1 MiB is sent.
     pub chunk_size_bytes: u64,
     /// The largest blob that goes into one request as a whole, in bytes.
     pub whole_up_to_bytes: u64,
@@ -50,17 +52,23 @@ impl Default for UploadOptions {
     }
 }
 
+impl fmt::Debug for UploadSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("UploadSession").field(&self.repository.as_str()).finish()
+    }
+}
+
 impl UploadSession {
     fn read(response: &Response, repository: RepositoryName, ask: &Ask) -> Result<Self, Error> {
         let location = response.location().map_err(|failure| ask.subject.error(failure))?;
         let chunk_min_bytes = response.number(headers::OCI_CHUNK_MIN_LENGTH).unwrap_or(0);
-        Ok(Self { location, repository, chunk_min_bytes })
+        Ok(Self { location, repository, access: ask.access.clone(), chunk_min_bytes })
     }
 
     /// A request to the session, named in errors as `subject`.
     pub(super) fn ask(&self, method: Method, subject: &Subject) -> Ask {
         Ask {
-            access: Access::push(&self.repository),
+            access: self.access.clone(),
             request: Request::new(method, self.location.clone()),
             subject: subject.clone(),
         }

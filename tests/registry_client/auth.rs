@@ -26,7 +26,7 @@ async fn with_tokens(
         let number = seen.authorization().and_then(|token| token.strip_prefix("Bearer t"));
         let number: usize = number.and_then(|number| number.parse().ok()).unwrap_or(0);
         if number > 0 && is_good(number, shown.fetch_add(1, Ordering::SeqCst)) {
-            return Reply::new(200).with("content-length", "7");
+            return Reply::new(200).body("content");
         }
         let realm = format!("http://{}/token", seen.header("host").unwrap_or_default());
         let (name, _) = seen.target[4..].split_once("/blobs/").unwrap_or(("none", ""));
@@ -214,6 +214,20 @@ async fn whoever_a_registry_redirects_to_gets_no_credentials_not_even_when_askin
     assert_eq!(storage.log().len(), 1);
     assert!(error.to_string().contains(&storage.address), "{error}");
     assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_token_service_named_by_anybody_but_the_registry_is_not_asked() {
+    let storage = Server::start(|_| {
+        Reply::new(401).with("www-authenticate", r#"Bearer realm="/token",service=s"#)
+    })
+    .await;
+    let target = storage.url("/x");
+    let server = Server::start(move |_| Reply::new(307).with("location", target.clone())).await;
+    let registry = server.registry_as(login());
+    registry.manifest(&repository(), &tag("1")).await.expect_err("the storage wants a token");
+    registry.blob_size(&repository(), &digest()).await.expect_err("the storage wants a token");
+    assert!(storage.log().iter().all(|seen| seen.target == "/x"));
 }
 
 #[tokio::test]

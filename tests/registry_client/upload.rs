@@ -437,6 +437,31 @@ async fn a_mount_is_done_or_refused_and_its_session_used() {
 }
 
 #[tokio::test]
+async fn no_body_is_sent_to_be_refused_for_want_of_a_token() {
+    let store = Store::default();
+    let answers = store.clone();
+    let server = Server::start(move |seen| match seen.authorization() {
+        _ if seen.target.starts_with("/token") => Reply::new(200).body(r#"{"token":"good"}"#),
+        Some("Bearer good") => answers.answer(seen),
+        _ => Reply::new(401).with("www-authenticate", r#"Bearer realm="/token""#),
+    })
+    .await;
+    let (registry, bytes) = (server.registry(), content(3 * MIB));
+    let (blob, from) = (descriptor(&bytes), "c".parse().expect("valid"));
+    let mount = registry.mount_blob(&repository(), &blob.digest, &from).await.expect("an answer");
+    let Mount::Refused(mounting @ Some(_)) = mount else { panic!("{mount:?}") };
+    assert!(!format!("{mounting:?}").contains("_state"), "{mounting:?}");
+    let (sent, _) = send(&registry, &blob, bytes.clone(), mounting, CHUNKED).await;
+    sent.expect("sent");
+    let opened = registry.start_upload(&repository()).await.expect("opened");
+    let (sent, _) = send(&registry, &blob, bytes, Some(opened), CHUNKED).await;
+    sent.expect("sent");
+    let log = server.log();
+    let mut bodies = log.iter().filter(|seen| !seen.body.is_empty());
+    assert!(bodies.all(|seen| seen.authorization().is_some()));
+}
+
+#[tokio::test]
 async fn a_session_can_be_given_up_whatever_the_registry_thinks_of_it() {
     for status in [200, 204, 400, 401, 403, 404, 405] {
         let server = Server::start(move |seen| match seen.method.as_str() {
