@@ -5,6 +5,7 @@ mod download;
 mod listing;
 mod manifests;
 mod server;
+mod tls;
 mod upload;
 
 use std::error::Error as _;

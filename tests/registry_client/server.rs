@@ -1,6 +1,7 @@
 //! A server on this machine that answers as a test tells it, byte for byte, and keeps what it saw.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,8 +10,12 @@ use kharon::reference::RegistryHost;
 use kharon::registry::connection::{Connections, RetryPolicy};
 use kharon::registry::credentials::{CredentialStore, Credentials, Secret};
 use kharon::registry::{Registries, Registry};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// A request as it came.
 #[derive(Clone, Debug, Default)]
@@ -113,6 +118,9 @@ impl Reply {
     }
 }
 
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
 type Script = dyn Fn(&Seen) -> Reply + Send + Sync;
 type Taking = dyn Fn(&Seen) -> Take + Send + Sync;
 
@@ -149,6 +157,29 @@ impl Server {
             }
         });
         Self { address, log, task }
+    }
+
+    /// A server that speaks TLS, and counts who comes to it.
+    pub async fn start_tls(
+        script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> (Self, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let (log, connections) = (Arc::new(Mutex::new(Vec::new())), Arc::default());
+        let (script, acceptor): (Arc<Script>, _) = (Arc::new(script), acceptor());
+        let (seen, count) = (Arc::clone(&log), Arc::clone(&connections));
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                AtomicUsize::fetch_add(&count, 1, Ordering::SeqCst);
+                let (script, acceptor, seen) = (script.clone(), acceptor.clone(), seen.clone());
+                tokio::spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        serve(stream, &|_| Take::All, &*script, &seen).await;
+                    }
+                });
+            }
+        });
+        (Self { address: format!("localhost:{port}"), log, task }, connections)
     }
 
     pub fn host(&self) -> RegistryHost {
@@ -195,6 +226,7 @@ pub fn registries(
     let recorder = Arc::new(Recorder::default());
     let mut connections = Connections {
         plain_http: [server.host()].into(),
+        certs_directories: Vec::new(),
         retry: RetryPolicy {
             attempts: 4,
             first_delay: Duration::from_millis(5),
@@ -210,7 +242,21 @@ pub fn login() -> Credentials {
     Credentials::Basic { username: "ferry".to_owned(), password: Secret::new("obolus") }
 }
 
-async fn serve(stream: TcpStream, take: &Taking, script: &Script, log: &Mutex<Vec<Seen>>) {
+/// Accepts TLS with the certificate of the fixtures, which is for `localhost`.
+fn acceptor() -> TlsAcceptor {
+    let fixture = |name: &str| {
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls").join(name)
+    };
+    let certificate = CertificateDer::from_pem_file(fixture("server.cert")).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(fixture("server.key")).expect("a key");
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("a pair");
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn serve(stream: impl Stream, take: &Taking, script: &Script, log: &Mutex<Vec<Seen>>) {
     let mut stream = BufReader::new(stream);
     while let Some(mut seen) = head(&mut stream).await {
         let length = seen.header("content-length").map_or(0, |n| n.parse().expect("a number"));
@@ -236,7 +282,7 @@ async fn serve(stream: TcpStream, take: &Taking, script: &Script, log: &Mutex<Ve
     }
 }
 
-async fn head(stream: &mut BufReader<TcpStream>) -> Option<Seen> {
+async fn head(stream: &mut BufReader<impl Stream>) -> Option<Seen> {
     let mut text = Vec::new();
     while !text.ends_with(b"\r\n\r\n") {
         text.push(stream.read_u8().await.ok()?);
@@ -258,7 +304,7 @@ async fn head(stream: &mut BufReader<TcpStream>) -> Option<Seen> {
     })
 }
 
-async fn send(stream: &mut BufReader<TcpStream>, reply: &Reply, is_head: bool) -> Option<()> {
+async fn send(stream: &mut BufReader<impl Stream>, reply: &Reply, is_head: bool) -> Option<()> {
     let Reply { status, headers, body, end } = reply;
     if *end == End::Nothing {
         return None;

@@ -1,0 +1,44 @@
+//! TLS where it is expected, and what is made of its absence.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use crate::server::{Reply, Server};
+use crate::{chain, content, descriptor, repository};
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_ends_the_matter_at_once() {
+    let (server, connections) = Server::start_tls(|_| Reply::new(200)).await;
+    let registry = server.registry_with(|connections| connections.plain_http.clear());
+    let error = registry.check().await.expect_err("not trusted");
+    assert!(error.is_unreachable() && !error.is_temporary(), "{}", chain(&error));
+    assert!(error.to_string().contains("certificate"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("authority")), "{error}");
+    // Neither again nor over plain http.
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_trusted_registry_on_this_machine_is_spoken_to_by_tls() {
+    let (server, _) = Server::start_tls(|_| Reply::new(200)).await;
+    let registry = server.registry_with(|connections| {
+        connections.plain_http.clear();
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls");
+        connections.ca_files = vec![fixtures.join("authority.crt")];
+    });
+    registry.check().await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    // Once to learn that it is TLS, once to ask.
+    assert_eq!(server.requests(), ["GET /v2/", "GET /v2/"]);
+}
+
+#[tokio::test]
+async fn an_answer_without_tls_is_none_where_tls_was_named() {
+    let plain = Server::start(|_| Reply::new(200).body(content(10))).await;
+    let target = plain.url("/data").replace("http:", "https:");
+    let server = Server::start(move |_| Reply::new(307).with("location", target.clone())).await;
+    let blob = server.registry().blob(&repository(), &descriptor(&content(10)));
+    let error = blob.open(0..10).await.expect_err("no TLS");
+    assert!(!error.is_temporary(), "{}", chain(&error));
+    assert!(error.to_string().contains("expected TLS"), "{error}");
+    assert_eq!((server.log().len(), plain.log().len()), (1, 0));
+}
