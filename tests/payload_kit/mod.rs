@@ -226,7 +226,10 @@ pub fn tag(tag: &str, digest: Option<&Digest>) -> TagTarget {
 impl Parts {
     /// The payload with `kharon.json` as it should be.
     pub fn write(&self) -> Vec<u8> {
-        self.write_changed(|_| {})
+        self.write_with_index(|entries| {
+            let index = Index { entries: entries.to_vec(), ..self.index.clone() };
+            index.to_json().expect("an index is JSON")
+        })
     }
 
     /// The payload with `kharon.json` changed at the last moment.
