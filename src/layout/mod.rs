@@ -14,27 +14,28 @@
 mod catalog;
 mod entry;
 mod error;
+mod folder;
 mod lock;
 mod name;
 mod upload;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
 use catalog::Catalog;
 pub use error::Error;
+use folder::Folder;
 use lock::Lock;
 pub use upload::{
     InvalidUploadId, NoSession, Session, Turn, Unfinished, UploadId, Uploads, Writer,
 };
 
-use crate::digest::{Algorithm, Digest};
+use crate::digest::Digest;
 use crate::manifest::{Descriptor, MANIFEST_MAX_BYTES, Manifest};
 use crate::reference::{RepositoryName, Tag, TagOrDigest};
 
@@ -59,12 +60,10 @@ pub enum Durability {
 /// An open layout, which no other process changes.
 #[derive(Debug)]
 pub struct Layout {
-    root: PathBuf,
-    durability: Durability,
+    folder: Folder,
     catalog: Mutex<Catalog>,
     /// The version of the catalog that `index.json` has; held while it is written.
     written: Mutex<u64>,
-    next_temporary: AtomicU64,
     _lock: Lock,
 }
 
@@ -85,25 +84,22 @@ impl Layout {
     pub fn open(folder: &Path, durability: Durability) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let root = folder.canonicalize().map_err(Error::io("open", folder))?;
-        let is_new = !root.join(LAYOUT_FILE).exists();
-        if is_new && !is_empty(&root)? {
-            return Err(Error::NotALayout(root));
+        let folder = Folder::new(root, durability);
+        let is_new = !folder.path(LAYOUT_FILE).exists();
+        if is_new && !folder.is_empty()? {
+            return Err(Error::NotALayout(folder.root().to_owned()));
         }
-        let own = root.join(OWN_FOLDER);
+        let own = folder.path(OWN_FOLDER);
         fs::create_dir_all(&own).map_err(Error::io("create", &own))?;
         let lock = Lock::take(own.join("lock"))?;
-        let layout = Self {
-            durability,
-            catalog: Mutex::default(),
-            written: Mutex::default(),
-            next_temporary: AtomicU64::new(0),
-            _lock: lock,
-            root,
-        };
-        layout.clean()?;
+        folder.clean()?;
         if is_new {
-            layout.create()?;
+            // The file that makes the folder a layout comes last.
+            folder.replace(INDEX_FILE, &Catalog::default().to_bytes())?;
+            folder.replace(LAYOUT_FILE, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
+        let layout =
+            Self { folder, catalog: Mutex::default(), written: Mutex::default(), _lock: lock };
         layout.load()?;
         Ok(layout)
     }
@@ -173,7 +169,7 @@ impl Layout {
         if self.has_blob(digest) {
             return Ok(());
         }
-        self.write_file(&self.blob_path(digest), bytes)
+        self.folder.write(&digest.blob_path(), bytes)
     }
 
     /// Stores a manifest in a repository under these tags, or under its digest alone. It is there
@@ -219,12 +215,7 @@ impl Layout {
 
     /// Where unfinished uploads are kept.
     pub(crate) fn uploads_folder(&self) -> PathBuf {
-        self.root.join(OWN_FOLDER).join("uploads")
-    }
-
-    /// Whether content must outlive a power cut.
-    pub fn durability(&self) -> Durability {
-        self.durability
+        self.folder.uploads()
     }
 
     /// Gives a whole and verified file, which stands in [`Self::uploads_folder`], its name as a blob.
@@ -232,56 +223,32 @@ impl Layout {
         if self.has_blob(digest) {
             return fs::remove_file(path).map_err(Error::io("remove", path));
         }
-        if self.durability == Durability::Synced {
-            let synced = File::open(path).and_then(|file| file.sync_data());
-            synced.map_err(Error::io("write", path))?;
-        }
-        rename(path, &self.blob_path(digest))
+        self.folder.adopt(path, &digest.blob_path())
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join(digest.blob_path())
+        self.folder.path(&digest.blob_path())
     }
 
     fn catalog(&self) -> MutexGuard<'_, Catalog> {
         self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes what a former run left unfinished.
-    fn clean(&self) -> Result<(), Error> {
-        let uploads = self.uploads_folder();
-        match fs::remove_dir_all(&uploads) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(Error::io("remove", &uploads)(error));
-            }
-            _ => {}
-        }
-        for folder in [uploads, self.root.join("blobs/sha256"), self.root.join("blobs/sha512")] {
-            fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-        }
-        Ok(())
-    }
-
-    /// Makes an empty layout. The file that makes the folder a layout comes last.
-    fn create(&self) -> Result<(), Error> {
-        self.write_file(&self.root.join(INDEX_FILE), &Catalog::default().to_bytes())?;
-        self.write_file(&self.root.join(LAYOUT_FILE), br#"{"imageLayoutVersion":"1.0.0"}"#)
-    }
-
     fn load(&self) -> Result<(), Error> {
-        let path = self.root.join(LAYOUT_FILE);
-        let text = read_limited(&path, MANIFEST_MAX_BYTES)?;
+        let text = self.folder.read(LAYOUT_FILE, MANIFEST_MAX_BYTES)?;
         let found = serde_json::from_slice::<serde_json::Value>(&text).unwrap_or_default();
         let found = found.get("imageLayoutVersion").and_then(serde_json::Value::as_str);
         if !found.is_some_and(|version| version.starts_with("1.")) {
+            let path = self.folder.path(LAYOUT_FILE);
             let found = found.unwrap_or("nothing").to_owned();
             return Err(Error::Version { path, found });
         }
-        let path = self.root.join(INDEX_FILE);
-        let bytes = read_limited(&path, INDEX_MAX_BYTES)?;
-        let folder = name::folder_repository(&self.root);
-        let mut catalog =
-            Catalog::read(&bytes, &folder).map_err(|source| Error::Index { path, source })?;
+        let bytes = self.folder.read(INDEX_FILE, INDEX_MAX_BYTES)?;
+        let named_after = name::folder_repository(self.folder.root());
+        let mut catalog = Catalog::read(&bytes, &named_after).map_err(|source| {
+            let path = self.folder.path(INDEX_FILE);
+            Error::Index { path, source }
+        })?;
         for (descriptor, repositories) in catalog.described() {
             self.admit(&mut catalog, &descriptor, &repositories, 0);
         }
@@ -330,63 +297,8 @@ impl Layout {
             let catalog = self.catalog();
             (catalog.version(), catalog.to_bytes())
         };
-        if self.durability == Durability::Synced {
-            for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-                sync_folder(&self.root.join("blobs").join(algorithm.name()))?;
-            }
-        }
-        self.write_file(&self.root.join(INDEX_FILE), &bytes)?;
-        if self.durability == Durability::Synced {
-            sync_folder(&self.root)?;
-        }
+        self.folder.replace(INDEX_FILE, &bytes)?;
         *written = version;
         Ok(())
     }
-
-    fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.uploads_folder().join(format!("file-{number}"));
-        let write = || -> std::io::Result<()> {
-            let mut file = File::create(&temporary)?;
-            file.write_all(bytes)?;
-            match self.durability {
-                Durability::Synced => file.sync_data(),
-                Durability::Relaxed => Ok(()),
-            }
-        };
-        write()
-            .map_err(Error::io("write", &temporary))
-            .and_then(|()| rename(&temporary, path))
-            .inspect_err(|_| drop(fs::remove_file(&temporary)))
-    }
-}
-
-fn is_empty(folder: &Path) -> Result<bool, Error> {
-    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
-        let name = entry.map_err(Error::io("read", folder))?.file_name();
-        if name != OWN_FOLDER && name != "lost+found" {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn read_limited(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(max_bytes).read_to_end(&mut bytes));
-    read.map_err(Error::io("read", path))?;
-    Ok(bytes)
-}
-
-/// Makes the names in a folder outlive a power cut. Only Unix knows this.
-fn sync_folder(folder: &Path) -> Result<(), Error> {
-    if cfg!(unix) {
-        let synced = File::open(folder).and_then(|folder| folder.sync_all());
-        synced.map_err(Error::io("write", folder))?;
-    }
-    Ok(())
-}
-
-fn rename(from: &Path, to: &Path) -> Result<(), Error> {
-    fs::rename(from, to).map_err(Error::io("write", to))
 }
