@@ -38,9 +38,11 @@ impl ExitCode {
             || find::<PromptError>(error).is_some()
         {
             Self::Usage
-        } else if find::<payload::Error>(error).is_some()
-            || find::<verify::Problem>(error).is_some()
-        {
+        } else if let Some(error) = find::<payload::Error>(error) {
+            // A file that is not there or may not be read says nothing about the payload in it.
+            let unreadable = matches!(error.fault(), payload::Fault::Io(_));
+            if unreadable { Self::Failed } else { Self::PayloadDamaged }
+        } else if find::<verify::Problem>(error).is_some() {
             Self::PayloadDamaged
         } else if find::<BaselineMissing>(error).is_some() {
             Self::BaselineMissing

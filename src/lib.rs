@@ -1,9 +1,54 @@
-//! kharon carries container images across an air gap.
+//! kharon carries container images across an air gap as payloads: zips with what the far registry
+//! lacks, and nothing else.
 //!
 //! ```text
+//! connected side                         the gap                       air-gapped side
 //! registry ─┐                                                            ┌─ registry
-//!           ├─ make-payload ── payload.zip (only what is missing) ── push-payload
-//! baseline ─┘                                                            │
+//!           ├─ make_payload ── payload.zip (only what is missing) ── push_payload
+//! baseline ─┘
+//! ```
+//!
+//! [`make_payload`] resolves images at their registries, plans what travels, and writes one payload.
+//! [`push_payload`] brings a payload into the registry at the far side: blobs first, then manifests,
+//! then indexes, and tags last. Both are async functions for a tokio runtime; they use no terminal, end
+//! no process and keep no global state. What happens meanwhile goes to a
+//! [`Reporter`](progress::Reporter).
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use kharon::make::{Destination, MakeRequest, parse_images};
+//! use kharon::payload::Payload;
+//! use kharon::progress::Silent;
+//! use kharon::push::PushRequest;
+//! use kharon::reference::RegistryHost;
+//!
+//! # async fn carry() -> anyhow::Result<()> {
+//! let images = parse_images(&["python:3.9, redis:7"], &RegistryHost::docker_hub())?;
+//! let destination = Destination::File("payload.zip".into());
+//! kharon::make_payload(MakeRequest::new(images), destination, Arc::new(Silent)).await?;
+//!
+//! // At the far side:
+//! let payload = Arc::new(Payload::open("payload.zip".as_ref())?);
+//! let request = PushRequest::new("registry.example:5000".parse()?);
+//! let report = kharon::push_payload(payload, request, Arc::new(Silent)).await?;
+//! assert!(report.incomplete.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The house
+//!
+//! Dependencies point down only; each foreign crate has one home.
+//!
+//! ```text
+//! terminal            everything drawn or asked (indicatif, dialoguer)
+//! make · push         the two verbs: carry a plan out
+//! inspect · verify    look at a payload, read all of it
+//! serve               a registry over an OCI layout folder (hyper)
+//! payload             the written format, docker-charon's beside it (zip)
+//! plan · names        pure: what travels, and what it is called at the far side
+//! registry · layout   one registry over HTTP (reqwest) · an OCI image layout as a store
+//! manifest · reference · digest · platform · progress · units · failure      values
 //! ```
 
 pub mod digest;
@@ -24,3 +69,10 @@ pub mod serve;
 pub mod terminal;
 pub mod units;
 pub mod verify;
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+pub struct Readme;
+
+pub use make::make_payload;
+pub use push::push_payload;

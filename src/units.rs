@@ -164,6 +164,11 @@ fn rounded(bytes: u64, unit: u64) -> u64 {
     bytes / unit + u64::from(bytes % unit >= unit.div_ceil(2))
 }
 
+/// A number of things: `1 image`, `2 images`. `noun` takes an `s` for its plural.
+pub fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use kharon::failure::ExitCode;
-use kharon::payload::Payload;
+use kharon::inspect::inspect;
+use kharon::payload::{self, Fault, Payload};
 use kharon::terminal::Terminal;
-use kharon::units::format_bytes;
-use kharon::verify::verify_file;
+use kharon::units::{count, format_bytes};
+use kharon::verify::{Problem, Report, verify_file};
 
 use super::{print_json, print_line};
 
@@ -22,11 +23,11 @@ pub(crate) struct InspectArgs {
 
 impl InspectArgs {
     pub(crate) fn run(&self, terminal: &Terminal) -> anyhow::Result<ExitCode> {
-        let inspection = Payload::open(&self.payload)?.index().clone();
+        let inspection = inspect(&Payload::open(&self.payload)?);
         if self.json {
             print_json(terminal, &inspection)?;
         } else {
-            print_json(terminal, &inspection)?;
+            print_line(terminal, inspection.to_string().trim_end())?;
         }
         Ok(ExitCode::Done)
     }
@@ -47,6 +48,7 @@ impl VerifyArgs {
         let report =
             tokio::task::spawn_blocking(move || verify_file(&path, reporter.as_ref())).await?;
         terminal.finish();
+        let report = refuse_unreadable(report)?;
         if self.json {
             print_json(terminal, &report)?;
         } else {
@@ -56,18 +58,26 @@ impl VerifyArgs {
         }
         if report.is_sound() {
             let (entries, bytes) = (report.entries, format_bytes(report.bytes));
-            terminal.reporter().note(format!("all {entries} entries are sound ({bytes})"));
+            terminal.reporter().note(format!("sound: {entries} entries, {bytes}"));
             return Ok(ExitCode::Done);
         }
-        let mut hints: Vec<String> =
-            report.problems.iter().filter_map(kharon::verify::Problem::hint).collect();
+        let mut hints: Vec<String> = report.problems.iter().filter_map(Problem::hint).collect();
         hints.dedup();
         let found = anyhow::anyhow!(
-            "`{}` is damaged: {} problems",
+            "`{}` is damaged: {}",
             self.payload.display(),
-            report.problems.len()
+            count(report.problems.len() as u64, "problem")
         );
         terminal.print_error(&found, &hints);
         Ok(ExitCode::PayloadDamaged)
+    }
+}
+
+/// A file that is not there or may not be read is no damaged payload.
+fn refuse_unreadable(mut report: Report) -> Result<Report, payload::Error> {
+    let unreadable = |problem: &Problem| matches!(problem, Problem::Payload(error) if matches!(error.fault(), Fault::Io(_)));
+    match report.problems.pop_if(|problem| unreadable(problem)) {
+        Some(Problem::Payload(error)) => Err(error),
+        _ => Ok(report),
     }
 }

@@ -15,7 +15,7 @@ use kharon::plan::ForeignLayers;
 use kharon::platform::Platform;
 use kharon::reference::RegistryHost;
 use kharon::terminal::{self, Terminal};
-use kharon::units::format_bytes;
+use kharon::units::{count, format_bytes};
 use serde::Serialize;
 
 use super::access::{AccessArgs, Stdin};
@@ -139,9 +139,9 @@ impl MakeArgs {
         let name =
             self.file.as_ref().map_or_else(|| "stdout".into(), |path| path.display().to_string());
         terminal.reporter().note(format!(
-            "wrote {} to {name}: {} blobs carried ({}), {} expected at the far side ({})",
+            "wrote {} to {name}: {} carried ({}), {} expected at the far side ({})",
             format_bytes(summary.payload_bytes),
-            summary.total.carried_blobs,
+            count(summary.total.carried_blobs, "blob"),
             format_bytes(summary.total.carried_bytes),
             summary.total.expected_blobs,
             format_bytes(summary.total.expected_bytes),

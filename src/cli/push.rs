@@ -15,7 +15,7 @@ use kharon::push::{
 };
 use kharon::reference::{RegistryHost, RepositoryName};
 use kharon::terminal::{self, Terminal};
-use kharon::units::{format_bytes, parse_size};
+use kharon::units::{count, format_bytes, parse_size};
 
 use super::access::{AccessArgs, Stdin};
 use super::{print_json, print_line};
@@ -134,9 +134,9 @@ fn tell(report: &PushReport, reporter: &dyn Reporter) {
     }
     let sent = &report.sent;
     reporter.note(format!(
-        "{} images are there: {} blobs uploaded ({}), {} mounted, {} copied ({}), {} were there",
-        report.pushed.len(),
-        sent.uploaded_blobs,
+        "{} at the far side: {} uploaded ({}), {} mounted, {} copied ({}), {} there before",
+        count(report.pushed.len() as u64, "image"),
+        count(sent.uploaded_blobs, "blob"),
         format_bytes(sent.uploaded_bytes),
         sent.mounted_blobs,
         sent.copied_blobs,

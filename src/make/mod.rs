@@ -31,6 +31,7 @@ use crate::platform::Platform;
 use crate::progress::{Event, Reporter};
 use crate::reference::RegistryHost;
 use crate::registry::{Connections, CredentialStore, Registries};
+use crate::units::count;
 
 pub use list::{ImageName, lines_of_list, parse_images};
 pub use output::Destination;
@@ -145,7 +146,7 @@ pub async fn plan_payload(
         referrers,
         REQUESTS_AT_ONCE,
     );
-    reporter.phase(format!("resolving {} images", request.wanted.len()));
+    reporter.phase(format!("resolving {}", count(request.wanted.len() as u64, "image")));
     baseline::add_images(&mut baseline, &resolver, &request.already_transferred, &request.names)
         .await?;
     let skipped: BTreeSet<_> =

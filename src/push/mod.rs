@@ -176,7 +176,7 @@ impl Push {
             return Err(BaselineMissing { images }.into());
         }
         for image in &preflight.incomplete {
-            self.reporter.warn(format!("{image}: it is left"));
+            self.reporter.warn(format!("{image}: it is not pushed"));
         }
         report.incomplete = preflight.incomplete;
         report.skipped_and_missing = preflight.skipped_and_missing;
