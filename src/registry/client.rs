@@ -219,7 +219,8 @@ impl Registry {
                 }
                 Err(error) => error,
             };
-            if self.0.scheme == Scheme::HttpsOrHttp && error.trouble() == Some(Trouble::NotTls) {
+            let is_plain = matches!(error.trouble(), Some(Trouble::NotTls | Trouble::TlsEnded));
+            if self.0.scheme == Scheme::HttpsOrHttp && is_plain {
                 return base_url("http", &self.0.host).map_err(|kind| subject.error(kind));
             }
             attempts.pause_after(error).await?;
@@ -304,6 +305,27 @@ fn base_url(scheme: &str, host: &RegistryHost) -> Result<Url, Kind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Silent;
+
+    #[test]
+    fn short_names_are_long_in_docker_hubs_addresses_and_nowhere_else() {
+        let hub = RegistryHost::docker_hub();
+        let own: RegistryHost = "localhost:5000".parse().expect("valid");
+        let connections =
+            Connections { plain_http: [hub.clone(), own.clone()].into(), ..Connections::default() };
+        let registries =
+            Registries::new(connections, CredentialStore::anonymous(), Arc::new(Silent));
+        for (host, name, expected) in [
+            (&hub, "python", "library/python"),
+            (&hub, "library/python", "library/python"),
+            (&hub, "a/b", "a/b"),
+            (&own, "python", "python"),
+        ] {
+            let registry = registries.registry(host).expect("a client");
+            let name: RepositoryName = name.parse().expect("valid");
+            assert_eq!(registry.api_name(&name).as_str(), expected, "{host}");
+        }
+    }
 
     #[test]
     fn a_quota_is_read_as_docker_hub_writes_it() {

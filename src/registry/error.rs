@@ -62,6 +62,8 @@ pub(super) enum Trouble {
     Certificate,
     /// What answered does not speak TLS.
     NotTls,
+    /// The other side hung up on a TLS handshake: it speaks none, or has trouble that passes by.
+    TlsEnded,
     /// No connection came to stand.
     Connect,
     /// The connection broke.
@@ -251,7 +253,7 @@ impl Trouble {
             Self::Certificate => Some(format!(
                 "if `{host}` has a certificate of a private authority, name that with `--ca-file`"
             )),
-            Self::NotTls => {
+            Self::NotTls | Self::TlsEnded => {
                 Some(format!("if `{host}` speaks plain http, say so with `--insecure`"))
             }
             _ => None,
@@ -294,6 +296,7 @@ impl fmt::Display for Trouble {
             Self::UnknownHost => f.write_str("no host of that name is known"),
             Self::Certificate => f.write_str("the certificates do not agree"),
             Self::NotTls => f.write_str("expected TLS, found something else"),
+            Self::TlsEnded => f.write_str("the connection ended where TLS should begin"),
             Self::Connect => f.write_str("no connection"),
             Self::Torn => f.write_str("the connection broke"),
             Self::NoAnswer(limit) => write!(f, "no answer within {} s", limit.as_secs_f64()),

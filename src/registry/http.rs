@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,10 @@ pub(super) mod headers {
 const REDIRECTS_MAX: usize = 10;
 /// How often a body in flight is looked after at most.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+/// What rustls says to bytes that are no TLS record. It is no dependency of ours, so the words have to
+/// do; a test holds them.
+const NO_TLS: &str = "received corrupt message";
 
 /// What all requests of a run share.
 pub(super) struct Http {
@@ -217,7 +222,9 @@ impl Http {
         sent: reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, Kind> {
         let stall_limit = self.connections.stall_timeout;
-        let mut look = tokio::time::interval((stall_limit.min(answer_limit) / 4).min(WATCH_EVERY));
+        let every =
+            (stall_limit.min(answer_limit) / 4).clamp(Duration::from_millis(1), WATCH_EVERY);
+        let mut look = tokio::time::interval(every);
         let sending = sent.send();
         tokio::pin!(sending);
         loop {
@@ -259,8 +266,10 @@ pub(super) fn transport(error: reqwest::Error) -> Kind {
         Trouble::UnknownHost
     } else if causes(&error, |text| text.contains("certificate") || text.contains("fatal alert")) {
         Trouble::Certificate
-    } else if error.is_connect() && causes(&error, is_no_tls) {
+    } else if causes(&error, |text| text.contains(NO_TLS)) {
         Trouble::NotTls
+    } else if error.is_connect() && sources(&error).any(is_hang_up) {
+        Trouble::TlsEnded
     } else if error.is_connect() {
         Trouble::Connect
     } else if error.is_builder() {
@@ -271,15 +280,27 @@ pub(super) fn transport(error: reqwest::Error) -> Kind {
     Kind::Transport { trouble, source: Some(Box::new(error)) }
 }
 
-/// What rustls says to bytes that are no TLS record. It is no dependency of ours, so the words have to
-/// do; a test holds them.
-fn is_no_tls(text: &str) -> bool {
-    text.contains("received corrupt message") || text.contains("tls handshake eof")
+/// Whether a connection came to stand and was closed before it was of use.
+fn is_hang_up(error: &(dyn StdError + 'static)) -> bool {
+    let mut error = error.downcast_ref::<io::Error>();
+    while let Some(known) = error {
+        if matches!(known.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
+            return true;
+        }
+        // An error in an error is no source of it.
+        error = known.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>());
+    }
+    false
 }
 
-fn causes(error: &dyn StdError, matches: impl Fn(&str) -> bool) -> bool {
+fn causes(error: &(dyn StdError + 'static), matches: impl Fn(&str) -> bool) -> bool {
+    sources(error).any(|error| matches(&error.to_string()))
+}
+
+fn sources<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
-        .any(|error| matches(&error.to_string()))
 }
 
 /// Scheme, host and port: what credentials are bound to.

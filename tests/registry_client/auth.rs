@@ -218,8 +218,9 @@ async fn whoever_a_registry_redirects_to_gets_no_credentials_not_even_when_askin
 
 #[tokio::test]
 async fn a_token_service_named_by_anybody_but_the_registry_is_not_asked() {
-    let storage = Server::start(|_| {
-        Reply::new(401).with("www-authenticate", r#"Bearer realm="/token",service=s"#)
+    let storage = Server::start(|seen| {
+        let realm = format!("http://{}/token", seen.header("host").unwrap_or_default());
+        Reply::new(401).with("www-authenticate", format!(r#"Bearer realm="{realm}",service=s"#))
     })
     .await;
     let target = storage.url("/x");

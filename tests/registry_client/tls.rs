@@ -1,7 +1,15 @@
 //! TLS where it is expected, and what is made of its absence.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+use kharon::progress::Silent;
+use kharon::registry::Registries;
+use kharon::registry::connection::Connections;
+use kharon::registry::credentials::CredentialStore;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use crate::server::{Reply, Server};
 use crate::{chain, content, descriptor, repository};
@@ -29,6 +37,36 @@ async fn a_trusted_registry_on_this_machine_is_spoken_to_by_tls() {
     registry.check().await.unwrap_or_else(|error| panic!("{}", chain(&error)));
     // Once to learn that it is TLS, once to ask.
     assert_eq!(server.requests(), ["GET /v2/", "GET /v2/"]);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_on_tls_is_spoken_to_without_on_this_machine() {
+    for reads in [1, 4000] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let host = listener.local_addr().expect("an address").to_string();
+        let task = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                // A socket that is closed with bytes unread is reset.
+                let mut bytes = vec![0; reads];
+                stream.read_exact(&mut bytes[..1]).await.expect("a byte");
+                if bytes[0] == 0x16 {
+                    let _ = stream.read(&mut bytes).await;
+                    continue;
+                }
+                let _ = stream.read(&mut [0; 4000]).await;
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                stream.write_all(answer).await.expect("written");
+            }
+        });
+        let registries = Registries::new(
+            Connections { certs_directories: Vec::new(), ..Connections::default() },
+            CredentialStore::anonymous(),
+            Arc::new(Silent),
+        );
+        let registry = registries.registry(&host.parse().expect("a host")).expect("a client");
+        registry.check().await.unwrap_or_else(|error| panic!("{reads}: {}", chain(&error)));
+        task.abort();
+    }
 }
 
 #[tokio::test]
