@@ -1,6 +1,7 @@
 //! The writer, judged by the `zip` crate and by every zip tool that is installed; and the reader on
 //! payloads that were packed again by such a tool.
 
+#[expect(dead_code, reason = "other tests use the rest")]
 mod payload_kit;
 
 use std::fs::{self, File};
@@ -122,7 +123,7 @@ fn every_installed_zip_tool_extracts_a_payload_whole() {
 
 /// Takes bytes into a sparse file: chunks of this length hold only zeros, and become holes.
 struct Sparse(File);
-const ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
 impl Write for Sparse {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

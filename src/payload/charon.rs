@@ -18,6 +18,7 @@ use super::index::{
     VERSION,
 };
 use super::manifests::{Manifests, Promise};
+use super::native::read_object;
 use super::reader::{Contents, Promised};
 use crate::digest::{Algorithm, Digest};
 use crate::manifest::{Content, Manifest, MediaType};
@@ -264,8 +265,8 @@ pub(super) fn read(directory: &Directory, entry: &ZipEntry) -> Result<Contents, 
         return Err(Fault::IndexTooLarge { name: entry.name.clone(), limit, found });
     }
     let shape = |source| Fault::IndexShape { name: entry.name.clone(), source };
-    let descriptor: PayloadDescriptor =
-        serde_json::from_slice(&directory.read_checked(entry)?).map_err(shape)?;
+    let json = directory.read_checked(entry)?;
+    let descriptor: PayloadDescriptor = read_object(&json).map_err(shape)?;
     let mut reading = Reading::new(directory, &descriptor.blobs_paths);
     for (name, path) in &descriptor.manifests_paths.0 {
         reading.image(name, path.as_deref())?;
@@ -356,7 +357,8 @@ impl<'a> Reading<'a> {
         let travels = match self.locations.get(blob.digest.to_string().as_str()) {
             None => return Ok(()),
             Some(Location::AtFarSide { repository }) => {
-                let invalid = |source| Fault::ImageName { image: repository.clone(), source };
+                let digest = || blob.digest.clone();
+                let invalid = |source| Fault::FarRepository { digest: digest(), source };
                 Travels::Expected { repositories: vec![repository.parse().map_err(invalid)?] }
             }
             Some(Location::InZip { zip_path }) => {

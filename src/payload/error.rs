@@ -352,6 +352,15 @@ pub enum Fault {
         /// The tag.
         tag: Tag,
     },
+    /// docker-charon's place for a blob that breaks the grammar.
+    #[error("expected the far repository of the blob `{digest}`, found something else")]
+    FarRepository {
+        /// The blob.
+        digest: Digest,
+        /// What is wrong with it.
+        #[source]
+        source: InvalidReference,
+    },
     /// docker-charon's image without a tag.
     #[error("expected a tag behind the image `{image}`, found none")]
     ImageUntagged {
@@ -373,6 +382,8 @@ const AGAIN: &str = "the transfer was incomplete: compare the file's size and ch
                      the original, and copy it again";
 const DAMAGED: &str =
     "the file was damaged or changed on its way: copy it again, or make the payload anew";
+const FORGED: &str =
+    "copying does not do this: the payload was changed, or is not kharon's; make it anew";
 const REPACK: &str = "a payload may be packed again, but stored (`zip -0`), without a password, and \
                       with its entries at the top, not inside a folder";
 const NEWER: &str = "the payload was made by a newer kharon: use that version to read it";
@@ -394,7 +405,11 @@ impl Fault {
                 "docker-charon carries images by `repository:tag` only: make the payload with such \
                  names, without a registry"
             }
-            _ => DAMAGED,
+            Self::Directory(_)
+            | Self::Header { .. }
+            | Self::Content { .. }
+            | Self::EntrySize { .. } => DAMAGED,
+            _ => FORGED,
         };
         Some(hint.to_owned())
     }

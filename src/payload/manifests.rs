@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::directory::{Directory, ZipEntry};
 use super::error::Fault;
-use crate::digest::Digest;
+use crate::digest::{Digest, Mismatch};
 use crate::manifest::{MANIFEST_MAX_BYTES, Manifest, MediaType};
 
 /// The largest sum of manifests that is read, in bytes, as all of them are kept in memory: sixty
@@ -53,6 +53,11 @@ impl Manifests {
         let manifest = match promise {
             Promise::Nothing => Manifest::parse(raw, None).map_err(invalid)?,
             Promise::Content(digest, media_type) => {
+                let found = digest.same_algorithm_of(&raw);
+                if found != *digest {
+                    let expected = digest.clone();
+                    return Err(Fault::ManifestContent(Mismatch::Digest { expected, found }));
+                }
                 let manifest = Manifest::parse(raw, Some(media_type)).map_err(invalid)?;
                 manifest.verified_as(digest).map_err(Fault::ManifestContent)?
             }

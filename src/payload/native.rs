@@ -110,7 +110,7 @@ struct BlobTravels {
 
 fn parse(json: &[u8]) -> Result<Index, Fault> {
     let shape = |source| Fault::IndexShape { name: index::ENTRY_NAME.to_owned(), source };
-    let VersionOnly { version } = serde_json::from_slice(json).map_err(shape)?;
+    let VersionOnly { version } = read_object(json).map_err(shape)?;
     if version != u64::from(VERSION) {
         return Err(Fault::Version { found: version });
     }
@@ -126,6 +126,14 @@ fn parse(json: &[u8]) -> Result<Index, Fault> {
             None => shape(error),
         }
     })
+}
+
+/// Reads a JSON object. serde takes a list for a struct too, which no other reader would.
+pub(super) fn read_object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::Result<T> {
+    match json.trim_ascii_start().first() {
+        Some(b'{') | None => serde_json::from_slice(json),
+        Some(_) => Err(serde::de::Error::custom("expected an object")),
+    }
 }
 
 /// Each list of the index names each thing once, and says what it must.
