@@ -70,9 +70,5 @@ pub mod terminal;
 pub mod units;
 pub mod verify;
 
-#[doc = include_str!("../README.md")]
-#[cfg(doctest)]
-pub struct Readme;
-
 pub use make::make_payload;
 pub use push::push_payload;
