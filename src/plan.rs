@@ -36,7 +36,7 @@ pub enum Choice {
 /// What a registry said about a wanted image.
 #[derive(Clone, Debug)]
 pub struct Resolved {
-    /// What the reference named.
+    /// What the reference named; where one platform was chosen of an index, that manifest.
     pub root: Descriptor,
     /// The platforms that were chosen; empty for all.
     pub platforms: Vec<Platform>,
@@ -191,12 +191,14 @@ impl Planner<'_> {
                 return Ok(());
             }
         };
+        let absent = absent(&resolved);
         let tags = resolved.tags.into_iter().map(|(tag, digest)| {
             let former = self.baseline.tags.get(&(repository.clone(), tag.clone())).cloned();
             TagTarget { tag, digest: Some(digest), former }
         });
         self.plan.images.push(Image {
             tags: tags.collect(),
+            absent,
             name,
             reference: reference.to_string(),
             state: ImageState::Carried,
@@ -261,6 +263,19 @@ impl Planner<'_> {
     }
 }
 
+/// The children of an image's indexes that its registry did not have. Where platforms were chosen,
+/// children are missing on purpose.
+fn absent(image: &Resolved) -> Vec<Digest> {
+    if !image.platforms.is_empty() {
+        return Vec::new();
+    }
+    let all = || image.manifests.iter().chain(image.referrers.iter().map(|(_, other)| other));
+    let there: BTreeSet<&Digest> = all().map(Manifest::digest).collect();
+    let named: BTreeSet<&Digest> =
+        all().flat_map(|manifest| manifest.children()).map(|child| &child.digest).collect();
+    named.difference(&there).map(|digest| (*digest).clone()).collect()
+}
+
 fn refuse_shared_tags(images: &[Image]) -> Result<(), Contradiction> {
     let mut set: BTreeMap<(&RepositoryName, &Tag), (&Image, Option<&Digest>)> = BTreeMap::new();
     for image in images {
@@ -295,6 +310,7 @@ fn skipped(name: String, reference: &Reference, repository: RepositoryName) -> I
         resolved: None,
         platforms: Vec::new(),
         manifests: Vec::new(),
+        absent: Vec::new(),
         referrers: Vec::new(),
     }
 }

@@ -139,13 +139,14 @@ pub async fn plan_payload(
         // docker-charon knows no such thing.
         Format::Charon => Referrers::Leave,
     };
-    let resolver = Resolver::new(
-        &registries,
-        reporter.as_ref(),
-        &request.platforms,
-        referrers,
-        REQUESTS_AT_ONCE,
-    );
+    let mut platforms: Vec<Platform> = Vec::new();
+    for platform in request.platforms {
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    let resolver =
+        Resolver::new(&registries, reporter.as_ref(), &platforms, referrers, REQUESTS_AT_ONCE);
     reporter.phase(format!("resolving {}", count(request.wanted.len() as u64, "image")));
     baseline::add_images(&mut baseline, &resolver, &request.already_transferred, &request.names)
         .await?;

@@ -47,6 +47,8 @@ pub(super) struct Source {
 
 /// The manifests of an image, children before parents, and the tags that are to name them.
 struct Tree {
+    /// The manifest that stands for the image at the far side.
+    root: Descriptor,
     manifests: Vec<Manifest>,
     tags: Vec<(Tag, Digest)>,
     /// Manifests that are not carried but whose referrers somebody may miss.
@@ -93,7 +95,7 @@ impl<'a> Resolver<'a> {
         referrers.retain(|(referrer, _)| !digests.contains(&referrer.digest));
         manifests.extend(children.into_iter().filter(|child| !digests.contains(child.digest())));
         Ok(Resolved {
-            root: root.descriptor,
+            root: tree.root,
             platforms: self.platforms.to_vec(),
             tags: tree.tags,
             manifests,
@@ -108,13 +110,13 @@ impl<'a> Resolver<'a> {
         reference: &Reference,
     ) -> anyhow::Result<Option<Vec<Descriptor>>> {
         let source = self.source(reference)?;
-        let tree = match self.manifest(&source, &reference.tag_or_digest()).await {
-            Ok(root) => self.tree(&source, reference, &root).await,
+        let manifests = match self.manifest(&source, &reference.tag_or_digest()).await {
+            Ok(root) => self.transferred(&source, reference, root).await,
             Err(error) => Err(error.into()),
         };
-        match tree {
-            Ok(tree) => {
-                Ok(Some(tree.manifests.iter().flat_map(Manifest::blobs).cloned().collect()))
+        match manifests {
+            Ok(manifests) => {
+                Ok(Some(manifests.iter().flat_map(Manifest::blobs).cloned().collect()))
             }
             Err(error) if is_gone(&error) => {
                 self.reporter.warn(format!(
@@ -126,6 +128,23 @@ impl<'a> Resolver<'a> {
             }
             Err(error) => Err(error.context(format!("cannot read image `{reference}`"))),
         }
+    }
+
+    /// The manifests of an image that was transferred before. Of an index only the platforms that
+    /// are chosen now are sure to be there: it may have been transferred with the same choice.
+    async fn transferred(
+        &self,
+        source: &Source,
+        reference: &Reference,
+        root: Manifest,
+    ) -> anyhow::Result<Vec<Manifest>> {
+        if self.platforms.is_empty() || !root.descriptor.media_type.is_index() {
+            return self.descend(source, reference, root, 0).await;
+        }
+        let selection = platforms::select(root.children(), self.platforms);
+        let children =
+            selection.children.iter().map(|child| self.child(source, reference, child, 0));
+        Ok(try_join_all(children).await?.into_iter().flatten().collect())
     }
 
     pub(super) fn source(&self, reference: &Reference) -> anyhow::Result<Source> {
@@ -171,7 +190,8 @@ impl<'a> Resolver<'a> {
             self.check_platform(source, reference, root).await?;
             let manifests = self.descend(source, reference, root.clone(), 0).await?;
             let tags = reference.tag.iter().map(|tag| (tag.clone(), root.digest().clone()));
-            return Ok(Tree { manifests, tags: tags.collect(), left: Vec::new() });
+            let (root, tags) = (root.descriptor.clone(), tags.collect());
+            return Ok(Tree { root, manifests, tags, left: Vec::new() });
         }
         let selection = platforms::select(root.children(), self.platforms);
         self.report_missing(reference, &selection, root)?;
@@ -179,15 +199,22 @@ impl<'a> Resolver<'a> {
         for child in &selection.children {
             manifests.extend(self.child(source, reference, child, 0).await?);
         }
-        let mut left = Vec::new();
-        if self.platforms.len() == 1 {
-            left.push(root.digest().clone());
-        } else {
+        let mut manifests = unique(manifests);
+        refuse_lost(reference, &selection, &manifests)?;
+        let only = match (self.platforms, selection.chosen.as_slice()) {
+            ([_], [(_, digest)]) => manifests.iter().find(|manifest| manifest.digest() == digest),
+            _ => None,
+        };
+        let (stands, left) = match only {
+            Some(only) => (only.descriptor.clone(), vec![root.digest().clone()]),
+            None => (root.descriptor.clone(), Vec::new()),
+        };
+        if left.is_empty() {
             manifests.push(root.clone());
         }
         let tags = platforms::tags(reference.tag.as_ref(), root, self.platforms, &selection)
             .with_context(|| format!("cannot name the platforms of `{reference}`"))?;
-        Ok(Tree { manifests: unique(manifests), tags, left })
+        Ok(Tree { root: stands, manifests, tags, left })
     }
 
     fn report_missing(
@@ -202,8 +229,8 @@ impl<'a> Resolver<'a> {
         let list = |platforms: &[Platform]| {
             platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         };
-        let offered: Vec<Platform> =
-            root.children().iter().filter_map(|child| child.platform.clone()).collect();
+        let images = root.children().iter().filter(|child| child.attests_to().is_none());
+        let offered: Vec<Platform> = images.filter_map(|child| child.platform.clone()).collect();
         let message =
             format!("`{reference}` has no {}; it has {}", list(&selection.missing), list(&offered));
         if selection.chosen.is_empty() {
@@ -307,6 +334,25 @@ impl<'a> Resolver<'a> {
             Ok(unique(manifests))
         }
         .boxed()
+    }
+}
+
+/// A platform that was chosen and whose manifest is lost cannot be left out with a word: there would
+/// be nothing for its tag to name.
+fn refuse_lost(
+    reference: &Reference,
+    selection: &Selection,
+    manifests: &[Manifest],
+) -> anyhow::Result<()> {
+    let is_there = |digest| manifests.iter().any(|manifest| manifest.digest() == digest);
+    match selection.chosen.iter().find(|(_, digest)| !is_there(digest)) {
+        None => Ok(()),
+        Some((platform, digest)) => Err(hinted(
+            format!(
+                "the registry has lost the manifest `{digest}` of `{reference}` for {platform}"
+            ),
+            "choose other platforms with `--platform`, or have the image pushed there again",
+        )),
     }
 }
 

@@ -326,6 +326,7 @@ impl<'a> Reading<'a> {
             platforms: Vec::new(),
             manifests: digest.iter().cloned().collect(),
             tags: vec![TagTarget { tag, digest, former: None }],
+            absent: Vec::new(),
             referrers: Vec::new(),
         });
         Ok(())

@@ -54,7 +54,8 @@ pub struct Image {
     pub repository: RepositoryName,
     /// Whether its manifests are in the payload.
     pub state: ImageState,
-    /// What the reference named when the payload was made; absent for skipped images.
+    /// What the reference named when the payload was made, or where one platform was chosen of an
+    /// index, that manifest; absent for skipped images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<ManifestEntry>,
     /// The platforms that were chosen; empty for all.
@@ -66,6 +67,9 @@ pub struct Image {
     /// The image's own manifests, children before parents.
     #[serde(default)]
     pub manifests: Vec<Digest>,
+    /// Children that its indexes name and that the registry did not have when the payload was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<Digest>,
     /// What refers to it, in an order in which each may be pushed.
     #[serde(default)]
     pub referrers: Vec<Referrer>,

@@ -40,6 +40,8 @@ struct Listed<'a> {
     blob_sizes: HashMap<&'a Digest, u64>,
     /// Manifests of images whose platforms were chosen: their indexes may lack children.
     sparse: HashSet<&'a Digest>,
+    /// Children that were lost before the payload was made.
+    absent: HashSet<&'a Digest>,
 }
 
 impl<'a> Listed<'a> {
@@ -49,6 +51,7 @@ impl<'a> Listed<'a> {
             manifests,
             blob_sizes: index.blobs.iter().map(|blob| (&blob.digest, blob.size)).collect(),
             sparse: chosen.flat_map(|image| &image.manifests).collect(),
+            absent: index.images.iter().flat_map(|image| &image.absent).collect(),
         }
     }
 
@@ -64,7 +67,9 @@ impl<'a> Listed<'a> {
             match (self.manifests.get(&child.digest), self.blob_sizes.get(&child.digest)) {
                 (Some(present), _) => check_size(child, present.descriptor.size)?,
                 (None, Some(&size)) => check_size(child, size)?,
-                (None, None) if self.sparse.contains(manifest.digest()) => {}
+                (None, None)
+                    if self.sparse.contains(manifest.digest())
+                        || self.absent.contains(&child.digest) => {}
                 (None, None) => {
                     let index = manifest.digest().clone();
                     return Err(Fault::ChildMissing { index, child: child.digest.clone() });

@@ -158,6 +158,7 @@ pub fn parts() -> Parts {
             platforms: vec!["linux/amd64".parse().expect("valid")],
             tags: vec![tag("3.9", Some(&s.index.digest))],
             manifests: vec![s.manifest.digest.clone(), s.index.digest.clone()],
+            absent: Vec::new(),
             referrers: vec![Referrer {
                 digest: s.signature.digest.clone(),
                 subject: s.index.digest.clone(),
@@ -173,6 +174,7 @@ pub fn parts() -> Parts {
             platforms: Vec::new(),
             tags: vec![tag("1", Some(&s.docker_manifest.digest))],
             manifests: vec![s.docker_manifest.digest.clone()],
+            absent: Vec::new(),
             referrers: Vec::new(),
         },
         Image {
@@ -184,6 +186,7 @@ pub fn parts() -> Parts {
             platforms: Vec::new(),
             tags: vec![tag("latest", None)],
             manifests: Vec::new(),
+            absent: Vec::new(),
             referrers: Vec::new(),
         },
     ];
