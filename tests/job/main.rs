@@ -1,0 +1,11 @@
+//! The main job, from one registry to another: through the library, and through the binary as people
+//! type it. Both registries are test registries, whose journals say what was really sent.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod kit;
+
+mod baseline;
+mod platforms;
+mod transfer;
