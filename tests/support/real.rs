@@ -9,7 +9,7 @@
 //! installs them. A test that misses one fails and says what to install, so such tests carry
 //! `#[ignore = "needs …"]`. Those that need more than `docker-registry` and `skopeo` stand in a module
 //! that says so, as `.ci/run` may have to leave them out: `distribution_3`, `referrers_registry`,
-//! `crane` or `zot`.
+//! `crane`, `zot` or `docker_charon`.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -62,7 +62,7 @@ impl Kind {
     }
 
     /// The command that serves `folder` on `port`, its configuration written into `folder`.
-    fn command(self, folder: &Path, port: u16) -> Command {
+    fn command(self, folder: &Path, port: u16, guard: Guard) -> Command {
         let storage = folder.join("storage");
         std::fs::create_dir_all(&storage).expect("the temporary folder takes a folder");
         let mut command = Command::new(self.find());
@@ -70,12 +70,13 @@ impl Kind {
             Self::DockerRegistry | Self::Distribution3 => format!(
                 "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
                  storage:\n  filesystem: {{rootdirectory: '{}'}}\n  delete: {{enabled: true}}\n\
-                 http: {{addr: '127.0.0.1:{port}'}}\n",
-                storage.display()
+                 http:\n  addr: '127.0.0.1:{port}'\n{}",
+                storage.display(),
+                guard.configuration(folder),
             ),
             Self::Zot => format!(
                 r#"{{"storage": {{"rootDirectory": "{}"}}, "log": {{"level": "info"}},
-                "http": {{"address": "127.0.0.1", "port": "{port}"}}}}"#,
+                "http": {{"address": "127.0.0.1", "port": "{port}", "compat": ["docker2s2"]}}}}"#,
                 storage.display()
             ),
             Self::Referrers => {
@@ -97,6 +98,72 @@ impl Kind {
             panic!("`{binary}` is neither in `KHARON_TEST_BIN` nor on `PATH`: {install}")
         })
     }
+}
+
+/// What stands between a registry of distribution and its users.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guard {
+    /// Nothing: plain HTTP for everybody.
+    #[default]
+    None,
+    /// TLS with `fixtures/tls/server.cert`, which `fixtures/tls/authority.crt` signed.
+    Tls,
+    /// Basic authentication for [`USERNAME`] and [`PASSWORD`].
+    Login,
+    /// Both.
+    TlsAndLogin,
+}
+
+/// Who may enter where a login is asked for.
+pub const USERNAME: &str = "porter";
+/// The password for it.
+pub const PASSWORD: &str = "open sesame";
+/// Its bcrypt hash, the only kind that distribution takes.
+const PASSWORD_HASH: &str = "$2b$04$m9mlRGggjTl1XO8XJQ0.AO7vVXkYgfEsElTu9I0ambLSOaed5G4um";
+
+impl Guard {
+    fn has_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::TlsAndLogin)
+    }
+
+    fn has_login(self) -> bool {
+        matches!(self, Self::Login | Self::TlsAndLogin)
+    }
+
+    /// The rest of distribution's configuration, from inside of its section `http`.
+    fn configuration(self, folder: &Path) -> String {
+        let mut text = String::new();
+        if self.has_tls() {
+            let tls = fixture("tls");
+            let _ = writeln!(
+                text,
+                "  tls:\n    certificate: '{0}/server.cert'\n    key: '{0}/server.key'",
+                tls.display()
+            );
+        }
+        if self.has_login() {
+            let file = folder.join("htpasswd");
+            std::fs::write(&file, format!("{USERNAME}:{PASSWORD_HASH}\n"))
+                .expect("the temporary folder takes a file");
+            let _ =
+                writeln!(text, "auth: {{htpasswd: {{realm: tests, path: '{}'}}}}", file.display());
+        }
+        text
+    }
+
+    /// What a started registry answers to a GET of `/v2/` over plain HTTP.
+    fn first_status(self) -> u16 {
+        match self {
+            Self::None => 200,
+            Self::Login => 401,
+            Self::Tls | Self::TlsAndLogin => 400,
+        }
+    }
+}
+
+/// A file or folder below `fixtures/`.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
 /// The path of a program such as `skopeo` or `crane`.
@@ -121,6 +188,7 @@ fn find_tool(name: &str) -> Option<PathBuf> {
 #[derive(Debug)]
 pub struct RealRegistry {
     kind: Kind,
+    guard: Guard,
     port: u16,
     process: Process,
     folder: tempfile::TempDir,
@@ -150,13 +218,21 @@ impl RealRegistry {
     /// # Panics
     /// If its binary is missing, or it does not answer; then its log is shown.
     pub fn start(kind: Kind) -> Self {
+        Self::start_guarded(kind, Guard::None)
+    }
+
+    /// The same with a guard, which only the two of distribution can have.
+    ///
+    /// # Panics
+    /// As [`RealRegistry::start`].
+    pub fn start_guarded(kind: Kind, guard: Guard) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut log = String::new();
         for _ in 0..START_TRIES {
             let port = free_port();
-            let mut process = Process::start(kind, folder.path(), port);
-            if process.answers(port) {
-                return Self { kind, port, process, folder };
+            let mut process = Process::start(kind, folder.path(), port, guard);
+            if process.answers(port, guard) {
+                return Self { kind, guard, port, process, folder };
             }
             drop(process);
             log = read_log(folder.path());
@@ -170,8 +246,8 @@ impl RealRegistry {
     /// As [`RealRegistry::start`].
     pub fn restart(&mut self) {
         self.process.end();
-        self.process = Process::start(self.kind, self.folder.path(), self.port);
-        assert!(self.process.answers(self.port), "{:?}:\n{}", self.kind, self.log());
+        self.process = Process::start(self.kind, self.folder.path(), self.port, self.guard);
+        assert!(self.process.answers(self.port, self.guard), "{:?}:\n{}", self.kind, self.log());
     }
 
     /// Where it listens, as `127.0.0.1:PORT`.
@@ -204,7 +280,7 @@ impl RealRegistry {
     /// # Panics
     /// If there is no answer.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        send(self.port, method, path, headers, body)
+        send(&self.host(), method, path, headers, body)
             .unwrap_or_else(|error| panic!("{method} {path}: {error}\n{}", self.log()))
     }
 }
@@ -214,22 +290,23 @@ impl RealRegistry {
 struct Process(Child);
 
 impl Process {
-    fn start(kind: Kind, folder: &Path, port: u16) -> Self {
+    fn start(kind: Kind, folder: &Path, port: u16, guard: Guard) -> Self {
         let log = File::options().create(true).append(true).open(folder.join("log"));
         let log = log.expect("the temporary folder takes a file");
-        let mut command = kind.command(folder, port);
+        let mut command = kind.command(folder, port, guard);
         command.stdin(Stdio::null()).stderr(log.try_clone().expect("a second handle")).stdout(log);
         Self(command.spawn().unwrap_or_else(|error| panic!("{kind:?} cannot be run: {error}")))
     }
 
     /// Waits until it answers, or ends, or time is up.
-    fn answers(&mut self, port: u16) -> bool {
-        let started = Instant::now();
+    fn answers(&mut self, port: u16, guard: Guard) -> bool {
+        let (started, host) = (Instant::now(), format!("127.0.0.1:{port}"));
         while started.elapsed() < START_LIMIT {
             if self.0.try_wait().expect("a child can be waited for").is_some() {
                 return false;
             }
-            if send(port, "GET", "/v2/", &[], b"").is_ok_and(|answer| answer.status == 200) {
+            let answer = send(&host, "GET", "/v2/", &[], b"");
+            if answer.is_ok_and(|answer| answer.status == guard.first_status()) {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -259,20 +336,22 @@ fn read_log(folder: &Path) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// HTTP/1.0, so that answers end with the connection and are never chunked.
-fn send(
-    port: u16,
+/// One request to `host`, by HTTP/1.0, so that answers end with the connection and are never chunked.
+///
+/// # Errors
+/// If there is no answer.
+pub fn send(
+    host: &str,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> std::io::Result<Answer> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    let mut stream = TcpStream::connect(host)?;
     stream.set_read_timeout(Some(START_LIMIT))?;
     let length = body.len();
-    let mut head = format!(
-        "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {length}\r\n"
-    );
+    let mut head =
+        format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {length}\r\n");
     for (name, value) in headers {
         let _ = write!(head, "{name}: {value}\r\n");
     }

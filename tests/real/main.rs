@@ -1,0 +1,28 @@
+//! The main job as people do it: the built program between registries and clients that others wrote.
+//!
+//! Every test is ignored unless asked for, as it needs programs that are not Rust's; `.ci/run` installs
+//! them and asks. What needs more than Debian's packages stands in a module with that program's name.
+
+mod access;
+mod artifacts;
+mod chunks;
+mod content;
+mod docker_charon;
+mod expected;
+mod kit;
+mod layouts;
+mod pipes;
+mod referrers;
+mod served;
+mod sparse;
+mod transfer;
+
+#[path = "../support/fixtures.rs"]
+#[expect(dead_code, reason = "not all of it is used here")]
+mod fixtures;
+#[path = "../support/images.rs"]
+#[expect(dead_code, reason = "not all of it is used here")]
+mod images;
+#[path = "../support/real.rs"]
+#[expect(dead_code, reason = "not all of it is used here")]
+mod real;
