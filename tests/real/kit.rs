@@ -27,7 +27,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    fn new(command: &Command, output: Output) -> Self {
+    pub fn new(command: &Command, output: Output) -> Self {
         Self {
             code: output.status.code(),
             stdout: output.stdout,
