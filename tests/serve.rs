@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kharon::digest::Digest;
-use kharon::layout;
+use kharon::layout::{self, Durability};
+use kharon::reference::TagOrDigest;
 use kharon::serve::{Error, Server};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RANGE};
 use reqwest::{Body, Client};
@@ -618,6 +619,7 @@ async fn an_unzipped_payload_is_served_as_it_is() {
     assert_eq!(site.digest_of("team/other", "3.8").await, Some(other.digest().to_string()));
 
     image("new").push_to(&site.base(), "new", "1").await;
+    site.close().await;
     let index = index_json(folder.path());
     assert_eq!(index["annotations"]["org.example.kept"], "as it is");
     assert_eq!(index["manifests"].as_array().expect("a list")[..5], entries);
@@ -724,6 +726,73 @@ async fn what_a_killed_server_left_is_cleaned_up() {
     let site = Site::open(folder.path()).await;
     assert!(!own.join("uploads/half").exists());
     assert!(site.digest_of("a", "1").await.is_some());
+}
+
+/// A server that is killed writes nothing more: what its folder holds now is all there will be.
+fn killed(folder: &Path, copy: &Path) {
+    for name in ["blobs/sha256", ".kharon"] {
+        fs::create_dir_all(copy.join(name)).expect("a folder");
+        for entry in fs::read_dir(folder.join(name)).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let file_name = path.file_name().expect("a name").to_owned();
+            if path.is_file() && file_name != "lock" {
+                fs::copy(&path, copy.join(name).join(file_name)).expect("copied");
+            }
+        }
+    }
+    for name in ["oci-layout", "index.json"] {
+        fs::copy(folder.join(name), copy.join(name)).expect("copied");
+    }
+}
+
+#[test]
+fn what_was_acknowledged_outlives_a_killed_server() {
+    let (folder, copy) = (folder(), folder());
+    let layout = layout::Layout::open(folder.path(), Durability::Synced).expect("opens");
+    let repository = "a".parse().expect("valid");
+    let (first, second) = (image("first"), image("second"));
+    let put = |tags: &[&str], image: &Image| {
+        let tags: Vec<_> = tags.iter().map(|tag| tag.parse().expect("valid")).collect();
+        layout.put_manifest(&repository, &tags, &image.manifest).expect("stored");
+    };
+    put(&["moved"], &first);
+    layout.settle().expect("settled");
+    put(&["moved", "new"], &second);
+    put(&["back"], &second);
+    put(&["back"], &first);
+    let pending = folder.path().join(".kharon/pending");
+    let mut text = fs::read(&pending).expect("readable");
+    killed(folder.path(), copy.path());
+    // The last line was torn by a power cut, and one came behind it.
+    text.extend_from_slice(b"\n{\"repository\":\"a\",\"tag\":\"to");
+    fs::write(copy.path().join(".kharon/pending"), &text).expect("written");
+
+    let layout = layout::Layout::open(copy.path(), Durability::Synced).expect("opens");
+    let tagged = |tag: &str| {
+        let tag = TagOrDigest::Tag(tag.parse().expect("valid"));
+        layout.find(&repository, &tag).map(|found| found.digest)
+    };
+    for (tag, image) in [("moved", &second), ("new", &second), ("back", &first)] {
+        assert_eq!(tagged(tag).as_ref(), Some(image.digest()), "{tag}");
+    }
+    let mut names = names_in(copy.path());
+    names.sort();
+    assert_eq!(names, ["localhost/a:back=back", "localhost/a:moved=moved", "localhost/a:new=new"]);
+    let left = fs::metadata(copy.path().join(".kharon/pending")).expect("a file").len();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn the_folder_follows_pushes_while_the_server_runs() {
+    let folder = folder();
+    let site = Site::open(folder.path()).await;
+    image("x").push_to(&site.base(), "a", "1").await;
+    let mut waited_ms = 0;
+    while names_in(folder.path()).is_empty() && waited_ms < 5000 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        waited_ms += 20;
+    }
+    assert_eq!(names_in(folder.path()), ["localhost/a:1=1"]);
 }
 
 fn refused(folder: &Path) -> (Error, String) {

@@ -17,8 +17,15 @@ pub(super) struct Folder {
     root: PathBuf,
     durability: Durability,
     next_temporary: AtomicU64,
-    /// Folders in which names have appeared that a power cut could take away again.
-    unsynced: Mutex<BTreeSet<PathBuf>>,
+    unsynced: Mutex<Unsynced>,
+}
+
+/// What a power cut could take away again.
+#[derive(Debug, Default)]
+struct Unsynced {
+    files: BTreeSet<PathBuf>,
+    /// Folders in which names have appeared.
+    folders: BTreeSet<PathBuf>,
 }
 
 impl Folder {
@@ -75,42 +82,73 @@ impl Folder {
         Ok(bytes)
     }
 
-    /// Writes a new file. Its name outlives a power cut after the next [`Self::replace`].
+    /// Writes a new file, which outlives a power cut after the next [`Self::sync`].
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let temporary = self.write_temporary(bytes)?;
-        self.rename(&temporary, name)
+        self.rename(&temporary, name)?;
+        self.unsynced().files.insert(self.path(name));
+        Ok(())
     }
 
-    /// Gives a file that stands in [`Self::uploads`] its name, as [`Self::write`] would.
+    /// Gives a file that stands in [`Self::uploads`] its name, which outlives a power cut after
+    /// the next [`Self::sync`]. Its content does so at once: it may be long.
     pub(super) fn adopt(&self, temporary: &Path, name: &str) -> Result<(), Error> {
-        if self.durability == Durability::Synced {
-            let synced = File::open(temporary).and_then(|file| file.sync_data());
-            synced.map_err(Error::io("write", temporary))?;
-        }
+        self.sync_file(temporary)?;
         self.rename(temporary, name)
     }
 
-    /// Replaces a file in the folder's root, for good when this returns. All that was written
-    /// before is there for good before the file changes: it may name it.
+    /// Replaces a file, for good when this returns. All that was written before is there for good
+    /// before the file changes: it may name it.
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let temporary = self.write_temporary(bytes)?;
-        self.sync_names()?;
+        self.sync_file(&temporary)?;
+        self.sync()?;
         self.rename(&temporary, name)?;
-        self.sync_names()
+        self.sync()
+    }
+
+    /// Makes all that was written outlive a power cut.
+    pub(super) fn sync(&self) -> Result<(), Error> {
+        let Unsynced { files, folders } = std::mem::take(&mut *self.unsynced());
+        let synced = files
+            .iter()
+            .try_for_each(|file| self.sync_file(file))
+            .and_then(|()| folders.iter().try_for_each(|folder| self.sync_folder(folder)));
+        if synced.is_err() {
+            let mut unsynced = self.unsynced();
+            unsynced.files.extend(files);
+            unsynced.folders.extend(folders);
+        }
+        synced
+    }
+
+    fn sync_file(&self, path: &Path) -> Result<(), Error> {
+        match self.durability {
+            // Systems other than Unix sync only what is open for writing.
+            Durability::Synced => File::options()
+                .write(true)
+                .open(path)
+                .and_then(|file| file.sync_data())
+                .map_err(Error::io("write", path)),
+            Durability::Relaxed => Ok(()),
+        }
+    }
+
+    /// Only Unix knows this.
+    fn sync_folder(&self, path: &Path) -> Result<(), Error> {
+        match self.durability {
+            Durability::Synced if cfg!(unix) => File::open(path)
+                .and_then(|folder| folder.sync_all())
+                .map_err(Error::io("write", path)),
+            _ => Ok(()),
+        }
     }
 
     fn write_temporary(&self, bytes: &[u8]) -> Result<PathBuf, Error> {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
         let temporary = self.uploads().join(format!("file-{number}"));
-        let write = || -> std::io::Result<()> {
-            let mut file = File::create(&temporary)?;
-            file.write_all(bytes)?;
-            match self.durability {
-                Durability::Synced => file.sync_data(),
-                Durability::Relaxed => Ok(()),
-            }
-        };
-        if let Err(error) = write() {
+        let written = File::create(&temporary).and_then(|mut file| file.write_all(bytes));
+        if let Err(error) = written {
             drop(fs::remove_file(&temporary));
             return Err(Error::io("write", &temporary)(error));
         }
@@ -123,28 +161,12 @@ impl Folder {
             drop(fs::remove_file(temporary));
             return Err(Error::io("write", &path)(error));
         }
-        if self.durability == Durability::Synced {
-            let parent = path.parent().unwrap_or(&self.root).to_owned();
-            self.unsynced().insert(parent);
-        }
+        let parent = path.parent().unwrap_or(&self.root).to_owned();
+        self.unsynced().folders.insert(parent);
         Ok(())
     }
 
-    /// Makes the names that appeared outlive a power cut. Only Unix knows this.
-    fn sync_names(&self) -> Result<(), Error> {
-        let folders = std::mem::take(&mut *self.unsynced());
-        for folder in folders.iter().filter(|_| cfg!(unix)) {
-            let synced = File::open(folder).and_then(|opened| opened.sync_all());
-            if let Err(error) = synced {
-                let failed = Error::io("write", folder)(error);
-                self.unsynced().extend(folders);
-                return Err(failed);
-            }
-        }
-        Ok(())
-    }
-
-    fn unsynced(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+    fn unsynced(&self) -> MutexGuard<'_, Unsynced> {
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -164,6 +186,7 @@ mod tests {
         folder.replace("index.json", b"3").expect("written");
         folder.replace("index.json", b"4").expect("written");
         assert_eq!(folder.read("index.json", 10).expect("readable"), b"4");
-        assert!(folder.unsynced().is_empty());
+        let unsynced = folder.unsynced();
+        assert!(unsynced.files.is_empty() && unsynced.folders.is_empty());
     }
 }

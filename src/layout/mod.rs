@@ -6,7 +6,8 @@
 //! them (the private module `name` has the rules), and the children of an index to its repositories.
 //!
 //! It promises: a blob gets its name only when its digest is right and its bytes are on disk;
-//! `index.json` is replaced as a whole, never written in place, and keeps what is not understood.
+//! `index.json` is replaced as a whole, never written in place, and keeps what is not understood. It
+//! follows pushes when [`Layout::settle`] is called; until then `.kharon/pending` has the names.
 //! It refuses a folder that is something else and one that another process uses.
 //!
 //! All methods block on the disk.
@@ -17,6 +18,7 @@ mod error;
 mod folder;
 mod lock;
 mod name;
+mod pending;
 mod upload;
 
 use std::collections::BTreeSet;
@@ -31,6 +33,7 @@ use catalog::Catalog;
 pub use error::Error;
 use folder::Folder;
 use lock::Lock;
+use pending::{Naming, Pending};
 pub use upload::{
     InvalidUploadId, NoSession, Session, Turn, Unfinished, UploadId, Uploads, Writer,
 };
@@ -62,8 +65,7 @@ pub enum Durability {
 pub struct Layout {
     folder: Folder,
     catalog: Mutex<Catalog>,
-    /// The version of the catalog that `index.json` has; held while it is written.
-    written: Mutex<u64>,
+    pending: Pending,
     _lock: Lock,
 }
 
@@ -98,9 +100,10 @@ impl Layout {
             folder.replace(INDEX_FILE, &Catalog::default().to_bytes())?;
             folder.replace(LAYOUT_FILE, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
-        let layout =
-            Self { folder, catalog: Mutex::default(), written: Mutex::default(), _lock: lock };
-        layout.load()?;
+        let (pending, left) = Pending::open(own.join("pending"), durability)?;
+        let layout = Self { folder, catalog: Mutex::default(), pending, _lock: lock };
+        layout.load(&left)?;
+        layout.settle()?;
         Ok(layout)
     }
 
@@ -185,17 +188,37 @@ impl Layout {
     ) -> Result<(), Error> {
         let descriptor = &manifest.descriptor;
         self.write_blob(&descriptor.digest, &manifest.raw)?;
-        let version = {
+        let tags = tags.iter().cloned().map(Some).chain([None]);
+        let (appended, is_long) = {
+            let mut log = self.pending.lock();
             let mut catalog = self.catalog();
             let subject = manifest.subject.as_ref().map(|subject| &subject.digest);
             catalog.admit(repository, descriptor, subject);
+            let mut namings = Vec::new();
             for tag in tags {
-                catalog.name(repository, Some(tag), descriptor);
+                let before = catalog.version();
+                catalog.name(repository, tag.as_ref(), descriptor);
+                if catalog.version() != before {
+                    let (repository, manifest) = (repository.clone(), descriptor.clone());
+                    namings.push(Naming { repository, tag, manifest });
+                }
             }
-            catalog.name(repository, None, descriptor);
-            catalog.version()
+            self.pending.append(&mut log, &namings)?;
+            (log.appended(), log.is_long())
         };
-        self.write_index(version)
+        self.pending.sync(appended, || self.folder.sync())?;
+        if is_long { self.settle() } else { Ok(()) }
+    }
+
+    /// Brings `index.json` up to date. To be called now and then; closing the layout does it too.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the disk refuses; nothing is lost then, and the next call tries again.
+    pub fn settle(&self) -> Result<(), Error> {
+        self.pending.settle(|| {
+            let bytes = self.catalog().to_bytes();
+            self.folder.replace(INDEX_FILE, &bytes)
+        })
     }
 
     /// All repositories that have manifests, sorted.
@@ -234,7 +257,7 @@ impl Layout {
         self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn load(&self) -> Result<(), Error> {
+    fn load(&self, left: &[Naming]) -> Result<(), Error> {
         let text = self.folder.read(LAYOUT_FILE, MANIFEST_MAX_BYTES)?;
         let found = serde_json::from_slice::<serde_json::Value>(&text).unwrap_or_default();
         let found = found.get("imageLayoutVersion").and_then(serde_json::Value::as_str);
@@ -253,7 +276,10 @@ impl Layout {
             self.admit(&mut catalog, &descriptor, &repositories, 0);
         }
         catalog.link();
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = catalog.version();
+        for Naming { repository, tag, manifest } in left {
+            self.admit(&mut catalog, manifest, std::slice::from_ref(repository), 0);
+            catalog.name(repository, tag.as_ref(), manifest);
+        }
         *self.catalog() = catalog;
         Ok(())
     }
@@ -285,20 +311,11 @@ impl Layout {
             self.admit(catalog, child, repositories, depth + 1);
         }
     }
+}
 
-    /// Brings `index.json` at least to `version`. Whoever waited for another writer finds its own
-    /// change written with the others.
-    fn write_index(&self, version: u64) -> Result<(), Error> {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if *written >= version {
-            return Ok(());
-        }
-        let (version, bytes) = {
-            let catalog = self.catalog();
-            (catalog.version(), catalog.to_bytes())
-        };
-        self.folder.replace(INDEX_FILE, &bytes)?;
-        *written = version;
-        Ok(())
+impl Drop for Layout {
+    fn drop(&mut self) {
+        // What cannot be written now is taken up when the folder is opened again.
+        drop(self.settle());
     }
 }

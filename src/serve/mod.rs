@@ -35,6 +35,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::MissedTickBehavior;
 
 pub use answer::Body;
 use answer::{Code, Refusal, bare};
@@ -58,6 +59,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often idle uploads are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// How far `index.json` may lag behind what was pushed.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(250);
 /// How long to wait when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -223,6 +226,7 @@ impl Bound {
         let stop = watch::Sender::new(());
         let mut connections = JoinSet::new();
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        let settling = tokio::spawn(settle_always(Arc::clone(&self.server.layout)));
         loop {
             tokio::select! {
                 _ = &mut shutdown => break,
@@ -245,6 +249,20 @@ impl Bound {
         stop.send_replace(());
         let all_ended = async { while connections.join_next().await.is_some() {} };
         drop(tokio::time::timeout(STOP_TIMEOUT, all_ended).await);
+        settling.abort();
+        let layout = self.server.layout;
+        drop(spawn_blocking(move || layout.settle()).await);
+    }
+}
+
+/// Lets `index.json` follow. What the disk refuses is tried again, and nothing is lost by it.
+async fn settle_always(layout: Arc<Layout>) {
+    let mut interval = tokio::time::interval(SETTLE_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let layout = Arc::clone(&layout);
+        drop(spawn_blocking(move || layout.settle()).await);
     }
 }
 
