@@ -397,12 +397,14 @@ async fn a_connection_that_takes_nothing_any_more_is_torn() {
     )
     .await;
     let registry = server.registry_with(|connections| {
-        connections.stall_timeout = Duration::from_millis(200);
+        connections.stall_timeout = Duration::from_secs(1);
     });
     // More than the buffers of a loopback connection take.
-    let bytes = content(24 * MIB);
-    let (sent, _) =
-        send(&registry, &descriptor(&bytes), bytes.clone(), None, UploadOptions::default()).await;
+    let bytes = content(16 * MIB);
+    let blob = descriptor(&bytes);
+    let sending = send(&registry, &blob, bytes.clone(), None, UploadOptions::default());
+    let sent = tokio::time::timeout(Duration::from_secs(30), sending).await;
+    let (sent, _) = sent.expect("given up in time");
     sent.unwrap_or_else(|error| panic!("{}", chain(&error)));
     assert!(store.blobs() == [bytes]);
     assert_eq!(server.count("POST", ""), 2);
