@@ -1,12 +1,17 @@
 //! docker-charon's format: read from payloads that docker-charon 0.4.3 wrote, and written so that it
 //! reads them.
 
+#[expect(dead_code, reason = "other tests use the rest")]
+mod payload_kit;
+
 use std::path::{Path, PathBuf};
 
-use kharon::payload::charon::{self, NotCarriable, Place};
+use kharon::manifest::{Manifest, MediaType};
+use kharon::payload::charon::{self, NotCarriable};
 use kharon::payload::{Format, ImageState, Payload, Travels};
 use kharon::progress::Silent;
 use kharon::verify::verify;
+use payload_kit::Content;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/payloads/charon-0.4.3").join(name)
@@ -77,9 +82,8 @@ fn the_descriptor_has_the_bytes_that_docker_charon_writes() {
         let payload = open(name);
         let index = payload.index();
         let images = index.images.iter().map(|image| (image.name.as_str(), image.state));
-        let blobs = index.blobs.iter().map(|blob| match &blob.travels {
-            Travels::Expected { repositories } => (&blob.digest, Place::FarSide(&repositories[0])),
-            _ => (&blob.digest, Place::Payload),
+        let blobs = index.blobs.iter().map(|blob| {
+            (&blob.digest, charon::place("x", blob).expect("docker-charon leaves nothing out"))
         });
         let written = charon::descriptor_json(images, blobs);
         let entry = payload.entries().find(|entry| entry.name == charon::ENTRY_NAME);
@@ -115,4 +119,48 @@ fn images_that_share_an_entry_name_are_refused() {
     );
     assert!(matches!(error, NotCarriable::SameEntry { .. }));
     assert!(error.hint().is_some_and(|hint| hint.contains("a payload for each")));
+}
+
+#[test]
+fn only_tagged_docker_images_are_carriable() {
+    let s = payload_kit::sample();
+    let tag = "1".parse().expect("valid");
+    let sha512 = format!("sha512:{}", "0".repeat(128));
+    let with_sha512 = String::from_utf8(s.docker_manifest.bytes.clone())
+        .expect("JSON")
+        .replace(&s.foreign.digest.to_string(), &sha512);
+    let with_sha512 = Content::new(MediaType::DOCKER_MANIFEST, with_sha512);
+    let wrong =
+        |what| format!("expected a Docker schema 2 image for docker-charon, found `x` as `{what}`");
+    for (content, tag, expected) in [
+        (&s.docker_manifest, Some(&tag), None),
+        (
+            &s.docker_manifest,
+            None,
+            Some("expected a tag on the image `x` for docker-charon, found none".to_owned()),
+        ),
+        (&s.manifest, Some(&tag), Some(wrong(MediaType::OCI_MANIFEST))),
+        (&s.index, Some(&tag), Some(wrong(MediaType::OCI_INDEX))),
+        (&s.signature, Some(&tag), Some(wrong(MediaType::OCI_MANIFEST))),
+        (
+            &with_sha512,
+            Some(&tag),
+            Some(format!(
+                "expected only sha256 digests in `x` for docker-charon, found `{sha512}`"
+            )),
+        ),
+    ] {
+        let raw = content.bytes.clone().into();
+        let manifest = Manifest::parse(raw, Some(&content.media_type)).expect("a manifest");
+        let found = charon::check_carriable("x", tag, &manifest);
+        assert_eq!(found.as_ref().err().map(ToString::to_string), expected);
+        assert!(found.err().is_none_or(|error| error.hint().is_some()));
+    }
+    let left_out = s.foreign.blob(Travels::LeftOut { urls: Vec::new() });
+    let error = charon::place("x", &left_out);
+    let expected = format!(
+        "expected all layers of `x` for docker-charon, found `{}` left out",
+        s.foreign.digest
+    );
+    assert_eq!(error.map_err(|error| error.to_string()), Err(expected));
 }

@@ -374,6 +374,12 @@ fn lying_manifests() -> Vec<(&'static str, Vec<u8>)> {
                 json["images"][0]["manifests"].as_array_mut().expect("a list").reverse();
             }),
         ),
+    ]
+}
+
+fn lying_images() -> Vec<(&'static str, Vec<u8>)> {
+    let s = sample();
+    vec![
         (
             "a manifest that is not there",
             index(|json| {
@@ -495,7 +501,7 @@ fn lying_charon_payloads() -> Vec<(&'static str, Vec<u8>)> {
         (
             "docker-charon: an index",
             charon_payload(|_, entries| {
-                entries[2].1 = s.index.bytes.clone();
+                entries[2].1.clone_from(&s.index.bytes);
             }),
         ),
         (
@@ -540,6 +546,7 @@ fn every_damaged_or_lying_payload_is_refused_with_a_message_that_names_the_fault
         damaged_zips(),
         lying_indexes(),
         lying_manifests(),
+        lying_images(),
         lying_charon_payloads(),
     ];
     let mut text = String::new();

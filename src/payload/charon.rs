@@ -5,31 +5,22 @@
 //! For writing, gives names and the descriptor's bytes, and refuses what docker-charon cannot
 //! deliver.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod reading;
+
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
-
-use super::directory::{Directory, ZipEntry};
-use super::error::Fault;
-use super::index::{
-    Blob, Entry, INDEX_MAX_BYTES, Image, ImageState, Index, ManifestEntry, TagTarget, Travels,
-    VERSION,
-};
-use super::manifests::{Manifests, Promise};
-use super::native::read_object;
-use super::reader::{Contents, Promised};
+use super::index::{Blob, ImageState, Travels};
 use crate::digest::{Algorithm, Digest};
 use crate::manifest::{Content, Manifest, MediaType};
 use crate::reference::{RepositoryName, Tag};
+
+pub(super) use reading::read;
 
 /// The entry that says what is where; the last one.
 pub const ENTRY_NAME: &str = "payload_descriptor.json";
 /// The folder of the manifests.
 pub(super) const MANIFESTS_FOLDER: &str = "manifests/";
-/// What the index of such a payload names as its tool.
-const TOOL: &str = "docker-charon";
 
 /// The entry of a blob.
 pub fn blob_entry_name(digest: &Digest) -> String {
@@ -72,6 +63,14 @@ pub enum NotCarriable {
         /// The digest.
         digest: Digest,
     },
+    /// A layer that is neither carried nor expected: the format has no place for it.
+    #[error("expected all layers of `{image}` for docker-charon, found `{digest}` left out")]
+    LeftOut {
+        /// The image.
+        image: String,
+        /// The layer.
+        digest: Digest,
+    },
     /// Two images with one entry name, of which docker-charon would push one manifest twice.
     #[error(
         "expected images that differ in more than `/` and `_` for docker-charon, found `{first}` and `{second}`"
@@ -93,7 +92,7 @@ impl NotCarriable {
                 Self::SameEntry { .. } => {
                     "make a payload for each of them, or leave out `--format charon`"
                 }
-                Self::MediaType { .. } | Self::Algorithm { .. } => {
+                Self::MediaType { .. } | Self::Algorithm { .. } | Self::LeftOut { .. } => {
                     "leave out `--format charon`, and push with kharon at the far side"
                 }
             }
@@ -103,7 +102,6 @@ impl NotCarriable {
 }
 
 /// Whether docker-charon can deliver `manifest` as the far `tag` of what was asked for as `image`.
-/// Foreign layers must be carried or expected: the format cannot leave them out.
 ///
 /// # Errors
 /// [`NotCarriable`] says why not.
@@ -153,6 +151,22 @@ pub enum Place<'a> {
     Payload,
     /// In this far repository.
     FarSide(&'a RepositoryName),
+}
+
+/// Where docker-charon finds `blob` of `image`.
+///
+/// # Errors
+/// [`NotCarriable::LeftOut`] for a foreign layer that does not travel.
+pub fn place<'a>(image: &str, blob: &'a Blob) -> Result<Place<'a>, NotCarriable> {
+    let left_out =
+        || NotCarriable::LeftOut { image: image.to_owned(), digest: blob.digest.clone() };
+    match &blob.travels {
+        Travels::Carried => Ok(Place::Payload),
+        Travels::Expected { repositories } => {
+            repositories.first().map(Place::FarSide).ok_or_else(left_out)
+        }
+        Travels::LeftOut { .. } => Err(left_out()),
+    }
 }
 
 /// The bytes of `payload_descriptor.json`: `images` by their [`image_name`], and `blobs`, each once,
@@ -213,193 +227,4 @@ fn quoted(text: &str) -> String {
     }
     quoted.push('"');
     quoted
-}
-
-#[derive(Deserialize)]
-struct PayloadDescriptor {
-    manifests_paths: Ordered<Option<String>>,
-    blobs_paths: Ordered<Location>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Location {
-    InZip { zip_path: String },
-    AtFarSide { repository: String },
-}
-
-/// A JSON object in the order of its members, each of them once.
-struct Ordered<V>(Vec<(String, V)>);
-
-impl<'de, V: Deserialize<'de>> Deserialize<'de> for Ordered<V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members<V>(std::marker::PhantomData<V>);
-
-        impl<'de, V: Deserialize<'de>> Visitor<'de> for Members<V> {
-            type Value = Ordered<V>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                let mut names = HashSet::new();
-                while let Some((name, value)) = map.next_entry::<String, V>()? {
-                    if !names.insert(name.clone()) {
-                        return Err(A::Error::custom(format!("`{name}` stands there twice")));
-                    }
-                    members.push((name, value));
-                }
-                Ok(Ordered(members))
-            }
-        }
-        deserializer.deserialize_map(Members(std::marker::PhantomData))
-    }
-}
-
-/// Reads the descriptor in `entry` and everything that it points to.
-pub(super) fn read(directory: &Directory, entry: &ZipEntry) -> Result<Contents, Fault> {
-    let (limit, found) = (INDEX_MAX_BYTES, entry.extent.size_bytes);
-    if found > limit {
-        return Err(Fault::IndexTooLarge { name: entry.name.clone(), limit, found });
-    }
-    let shape = |source| Fault::IndexShape { name: entry.name.clone(), source };
-    let json = directory.read_checked(entry)?;
-    let descriptor: PayloadDescriptor = read_object(&json).map_err(shape)?;
-    let mut reading = Reading::new(directory, &descriptor.blobs_paths);
-    for (name, path) in &descriptor.manifests_paths.0 {
-        reading.image(name, path.as_deref())?;
-    }
-    Ok(reading.finish())
-}
-
-/// The index of a docker-charon payload while it is made.
-struct Reading<'a> {
-    directory: &'a Directory,
-    locations: HashMap<&'a str, &'a Location>,
-    /// How many images had their manifest at a path so far.
-    images_at: BTreeMap<&'a str, usize>,
-    listed: HashSet<Digest>,
-    contents: Contents,
-}
-
-impl<'a> Reading<'a> {
-    fn new(directory: &'a Directory, locations: &'a Ordered<Location>) -> Self {
-        let index = Index {
-            version: VERSION,
-            tool: TOOL.to_owned(),
-            images: Vec::new(),
-            manifests: Vec::new(),
-            blobs: Vec::new(),
-            entries: Vec::new(),
-        };
-        let locations = locations.0.iter().map(|(digest, location)| (digest.as_str(), location));
-        Self {
-            directory,
-            locations: locations.collect(),
-            images_at: BTreeMap::new(),
-            listed: HashSet::new(),
-            contents: Contents {
-                index,
-                manifests: Manifests::default(),
-                blobs: HashMap::new(),
-                promised: vec![Promised::default(); directory.entries.len()],
-            },
-        }
-    }
-
-    fn image(&mut self, name: &str, path: Option<&'a str>) -> Result<(), Fault> {
-        let untagged = || Fault::ImageUntagged { image: name.to_owned() };
-        let invalid = |source| Fault::ImageName { image: name.to_owned(), source };
-        let (repository, tag) = name.split_once(':').ok_or_else(untagged)?;
-        let repository: RepositoryName = repository.parse().map_err(invalid)?;
-        let tag: Tag = tag.parse().map_err(invalid)?;
-        let resolved = path.map(|path| self.manifest(path)).transpose()?;
-        let digest = resolved.as_ref().map(|resolved| resolved.digest.clone());
-        self.contents.index.images.push(Image {
-            name: name.to_owned(),
-            reference: name.to_owned(),
-            repository,
-            state: if resolved.is_some() { ImageState::Carried } else { ImageState::Skipped },
-            resolved,
-            platforms: Vec::new(),
-            manifests: digest.iter().cloned().collect(),
-            tags: vec![TagTarget { tag, digest, former: None }],
-            absent: Vec::new(),
-            referrers: Vec::new(),
-        });
-        Ok(())
-    }
-
-    fn manifest(&mut self, path: &'a str) -> Result<ManifestEntry, Fault> {
-        let n = self.images_at.entry(path).or_default();
-        let found = self.directory.nth(path, *n);
-        *n += 1;
-        let (position, entry) =
-            found.ok_or_else(|| Fault::EntryMissing { name: path.to_owned() })?;
-        let manifest =
-            self.contents.manifests.read(self.directory, entry, Promise::Nothing)?.clone();
-        let resolved = ManifestEntry::from(&manifest.descriptor);
-        self.promise(position, &resolved.digest);
-        if self.listed.insert(resolved.digest.clone()) {
-            self.contents.index.manifests.push(resolved.clone());
-            for blob in manifest.blobs() {
-                if self.listed.insert(blob.digest.clone()) {
-                    self.blob(blob)?;
-                }
-            }
-        }
-        Ok(resolved)
-    }
-
-    /// A blob without a location is left to the check of the structure.
-    fn blob(&mut self, blob: &crate::manifest::Descriptor) -> Result<(), Fault> {
-        let travels = match self.locations.get(blob.digest.to_string().as_str()) {
-            None => return Ok(()),
-            Some(Location::AtFarSide { repository }) => {
-                let digest = || blob.digest.clone();
-                let invalid = |source| Fault::FarRepository { digest: digest(), source };
-                Travels::Expected { repositories: vec![repository.parse().map_err(invalid)?] }
-            }
-            Some(Location::InZip { zip_path }) => {
-                let name = || zip_path.clone();
-                let found = self.directory.get(zip_path);
-                let (position, entry) =
-                    found.ok_or_else(|| Fault::EntryMissing { name: name() })?;
-                if entry.extent.size_bytes != blob.size {
-                    let (expected, found) = (blob.size, entry.extent.size_bytes);
-                    return Err(Fault::EntrySize { name: name(), expected, found });
-                }
-                self.promise(position, &blob.digest);
-                self.contents.blobs.insert(blob.digest.clone(), position);
-                Travels::Carried
-            }
-        };
-        self.contents.index.blobs.push(Blob {
-            media_type: blob.media_type.clone(),
-            digest: blob.digest.clone(),
-            size: blob.size,
-            travels,
-        });
-        Ok(())
-    }
-
-    fn promise(&mut self, position: usize, digest: &Digest) {
-        let sha256 = match digest.algorithm() {
-            Algorithm::Sha256 => Some(digest.hex().to_owned()),
-            Algorithm::Sha512 => None,
-        };
-        self.contents.promised[position] = Promised { sha256, digest: Some(digest.clone()) };
-    }
-
-    fn finish(mut self) -> Contents {
-        let entries = self.directory.entries.iter().zip(&self.contents.promised);
-        let entries = entries.filter_map(|(entry, promised)| {
-            let (name, size) = (entry.name.clone(), entry.extent.size_bytes);
-            promised.sha256.clone().map(|sha256| Entry { name, size, sha256 })
-        });
-        self.contents.index.entries = entries.collect();
-        self.contents
-    }
 }
