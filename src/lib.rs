@@ -72,3 +72,7 @@ pub mod verify;
 
 pub use make::make_payload;
 pub use push::push_payload;
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+pub struct Readme;

@@ -6,6 +6,8 @@ mod quickstart;
 
 use std::fs;
 
+const README: &str = include_str!("../README.md");
+
 #[tokio::test]
 async fn the_quickstart_carries_a_full_image_and_then_only_what_is_new() {
     let mut output = Vec::new();
@@ -19,6 +21,12 @@ async fn the_quickstart_carries_a_full_image_and_then_only_what_is_new() {
     // Carried, expected, bytes, seconds: the base and the dictionary do not travel twice.
     assert_eq!((full[0], full[1], upgrade[1]), (5.0, 0.0, 2.0), "{text}");
     assert!(upgrade[2] < full[2], "{text}");
+    for line in text.lines().skip(2) {
+        // Times differ from run to run.
+        let steady = line.rsplit_once(' ').filter(|_| line.contains(" blobs"));
+        let steady = steady.map_or(line, |(columns, _)| columns.trim_end());
+        assert!(README.contains(steady), "README.md does not show `{line}`");
+    }
 }
 
 #[tokio::test]
