@@ -92,7 +92,9 @@ impl<'a> Resolver<'a> {
         let mut manifests = tree.manifests;
         let Found { mut referrers, children } =
             self.find_referrers(&source, reference, &digests, &tree.left).await?;
-        referrers.retain(|(referrer, _)| !digests.contains(&referrer.digest));
+        // A manifest of the image itself travels anyway, but a tag that attaches it has to be told.
+        referrers
+            .retain(|(referrer, _)| referrer.tag.is_some() || !digests.contains(&referrer.digest));
         manifests.extend(children.into_iter().filter(|child| !digests.contains(child.digest())));
         Ok(Resolved {
             root: tree.root,

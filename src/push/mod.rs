@@ -186,7 +186,7 @@ impl Push {
         report.sent = self.send_blobs(&complete, &preflight.holders).await?;
         self.reporter.phase("sending manifests".to_owned());
         let rebuilt = self.send_manifests(&complete).await?;
-        self.send_referrers(&complete).await?;
+        report.refused_tags = self.send_referrers(&complete).await?;
         self.look_again(&complete).await?;
         self.reporter.phase("setting tags".to_owned());
         self.set_tags(&complete, &rebuilt, &mut report).await?;

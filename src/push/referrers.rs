@@ -14,51 +14,72 @@ use crate::reference::{RepositoryName, Tag, TagOrDigest};
 use crate::registry::Referrers;
 
 use super::Push;
+use super::report::RefusedTag;
 use super::targets::Target;
 
+/// What is to be listed as referring to one manifest, and the image that it belongs to.
+struct Listing<'a> {
+    image: &'a str,
+    referrers: Vec<&'a Manifest>,
+}
+
 impl Push {
-    /// Puts everything that refers to the images, and makes sure that it can be found.
-    pub(super) async fn send_referrers(&self, targets: &[Target<'_>]) -> anyhow::Result<()> {
-        let mut by_subject: BTreeMap<(RepositoryName, Digest), Vec<&Manifest>> = BTreeMap::new();
+    /// Puts everything that refers to the images, and makes sure that it can be found. Gives the
+    /// fallback tags that were refused: what they should list is there, but cannot be found.
+    pub(super) async fn send_referrers(
+        &self,
+        targets: &[Target<'_>],
+    ) -> anyhow::Result<Vec<RefusedTag>> {
+        let mut by_subject: BTreeMap<(RepositoryName, Digest), Listing<'_>> = BTreeMap::new();
         for target in targets {
             for &manifest in &target.referrers {
                 self.put_unless_there(&target.repository, manifest).await?;
                 if let Some(subject) = &manifest.subject {
                     let place = (target.repository.clone(), subject.digest.clone());
-                    by_subject.entry(place).or_default().push(manifest);
+                    let new = || Listing { image: &target.image.name, referrers: Vec::new() };
+                    by_subject.entry(place).or_insert_with(new).referrers.push(manifest);
                 }
             }
         }
-        let lists = by_subject.into_iter().map(|((repository, subject), manifests)| async move {
-            self.list_referrers(&repository, &subject, &manifests).await.with_context(|| {
+        let lists = by_subject.into_iter().map(|((repository, subject), listing)| async move {
+            self.list_referrers(&repository, &subject, &listing).await.with_context(|| {
                 format!("cannot list what refers to `{subject}` in `{repository}`")
             })
         });
-        stream::iter(lists).buffer_unordered(self.jobs).try_collect().await
+        let refused: Vec<Option<RefusedTag>> =
+            stream::iter(lists).buffered(self.jobs).try_collect().await?;
+        Ok(refused.into_iter().flatten().collect())
     }
 
     async fn list_referrers(
         &self,
         repository: &RepositoryName,
         subject: &Digest,
-        referrers: &[&Manifest],
-    ) -> anyhow::Result<()> {
+        listing: &Listing<'_>,
+    ) -> anyhow::Result<Option<RefusedTag>> {
         if let Referrers::Listed(_) = self.registry.referrers(repository, subject).await? {
-            return Ok(());
+            return Ok(None);
         }
         let tag: Tag = subject.tag_form().parse()?;
-        let which = TagOrDigest::Tag(tag);
+        let which = TagOrDigest::Tag(tag.clone());
         let there = self.registry.find_manifest(repository, &which).await?;
         if there.as_ref().is_some_and(|there| !there.descriptor.media_type.is_index()) {
             self.reporter.warn(format!(
                 "`{repository}:{which}` should list what refers to `{subject}`, but is no index: it is left alone"
             ));
-            return Ok(());
+            return Ok(None);
         }
-        if let Some(merged) = merge(there.as_ref(), referrers)? {
-            self.registry.put_manifest(repository, &which, &merged).await?;
+        let Some(merged) = merge(there.as_ref(), &listing.referrers)? else { return Ok(None) };
+        match self.registry.put_manifest(repository, &which, &merged).await {
+            Ok(_) => Ok(None),
+            Err(error) if error.is_refusal() => Ok(Some(RefusedTag {
+                name: listing.image.to_owned(),
+                repository: repository.clone(),
+                tag,
+                reason: error.to_string(),
+            })),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 }
 

@@ -73,7 +73,7 @@ impl Push {
         rebuilt: &Rebuilt,
     ) -> anyhow::Result<PushReport> {
         let mut report = PushReport::default();
-        let mut tags = Vec::new();
+        let (mut tags, mut companions) = (Vec::new(), Vec::new());
         for TagTarget { tag, digest, former } in &target.image.tags {
             let Some(manifest) = digest.as_ref().and_then(|digest| self.manifest(digest, rebuilt))
             else {
@@ -95,7 +95,8 @@ impl Push {
         }
         for referrer in &target.image.referrers {
             if let Some(tag) = &referrer.tag {
-                self.set_companion(target, tag, &referrer.digest).await?;
+                let refused = self.set_companion(target, tag, &referrer.digest).await?;
+                companions.extend(refused);
             }
         }
         if report.refused_tags.is_empty() && report.kept_tags.is_empty() {
@@ -108,6 +109,7 @@ impl Push {
                 tags,
             });
         }
+        report.refused_tags.extend(companions);
         Ok(report)
     }
 
@@ -160,22 +162,29 @@ impl Push {
         target: &Target<'_>,
         tag: &Tag,
         digest: &Digest,
-    ) -> anyhow::Result<()> {
-        let Some(manifest) = self.payload.manifest(digest) else { return Ok(()) };
+    ) -> anyhow::Result<Option<RefusedTag>> {
+        let Some(manifest) = self.payload.manifest(digest) else { return Ok(None) };
         let repository = &target.repository;
         let which = TagOrDigest::Tag(tag.clone());
         match self.registry.manifest_digest(repository, &which).await? {
-            Some(now) if now == *digest => Ok(()),
+            Some(now) if now == *digest => return Ok(None),
             Some(now) if self.tag_policy == TagPolicy::Protect => {
                 self.reporter.warn(format!(
                     "`{repository}:{tag}` already names `{now}` and is left alone; `--force-tags` replaces it by `{digest}`"
                 ));
-                Ok(())
+                return Ok(None);
             }
-            _ => {
-                self.registry.put_manifest(repository, &which, manifest).await?;
-                Ok(())
-            }
+            _ => {}
+        }
+        match self.registry.put_manifest(repository, &which, manifest).await {
+            Ok(_) => Ok(None),
+            Err(error) if error.is_refusal() => Ok(Some(RefusedTag {
+                name: target.image.name.clone(),
+                repository: repository.clone(),
+                tag: tag.clone(),
+                reason: error.to_string(),
+            })),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -8,4 +8,5 @@ mod kit;
 
 mod baseline;
 mod platforms;
+mod referrers;
 mod transfer;
