@@ -272,7 +272,7 @@ fn absent(image: &Resolved) -> Vec<Digest> {
     let all = || image.manifests.iter().chain(image.referrers.iter().map(|(_, other)| other));
     let there: BTreeSet<&Digest> = all().map(Manifest::digest).collect();
     let named: BTreeSet<&Digest> =
-        all().flat_map(|manifest| manifest.children()).map(|child| &child.digest).collect();
+        all().flat_map(Manifest::children).map(|child| &child.digest).collect();
     named.difference(&there).map(|digest| (*digest).clone()).collect()
 }
 
