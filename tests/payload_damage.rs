@@ -141,6 +141,17 @@ fn cut_behind_an_inner_zip() -> Vec<u8> {
     bytes[..end + 22].to_vec()
 }
 
+/// An empty blob has the zero sizes of an entry whose size was not known.
+fn cut_behind_an_empty_blob() -> Vec<u8> {
+    let empty = Digest::of(b"").blob_path();
+    let bytes = with(|parts| {
+        parts.entries.push((empty.clone(), Kind::Streamed, Vec::new()));
+        parts.entries.push((Digest::of(b"next").blob_path(), Kind::Streamed, b"next".to_vec()));
+    });
+    let next = Surgery(bytes.clone()).local(&empty) + 30 + empty.len() + 16;
+    bytes[..next + 50].to_vec()
+}
+
 /// A docker-charon payload of one image, changed before it is written.
 fn charon_payload(change: impl FnOnce(&mut Value, &mut Vec<(String, Vec<u8>)>)) -> Vec<u8> {
     let s = sample();
@@ -188,6 +199,7 @@ fn damaged_files() -> Vec<(&'static str, Vec<u8>)> {
         ("a cut inside the directory", good[..directory + 100].to_vec()),
         ("a cut in front of the directory", good[..directory].to_vec()),
         ("a cut by one byte", good[..good.len() - 1].to_vec()),
+        ("a cut behind an empty blob", cut_behind_an_empty_blob()),
         ("a cut with text in front", [b"hello\n", &good[..in_layer]].concat()),
         ("a cut behind an inner zip", cut_behind_an_inner_zip()),
         ("a file that was allocated and half filled", half_zeros),

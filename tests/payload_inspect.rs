@@ -8,7 +8,7 @@ use std::path::Path;
 
 use kharon::digest::Digest;
 use kharon::inspect::inspect;
-use kharon::payload::Travels;
+use kharon::payload::{Kind, Travels};
 use payload_kit::{open, parts};
 
 /// Compares with a file in `golden/`; with `KHARON_BLESS=1` writes it.
@@ -51,6 +51,15 @@ fn only_a_payload_with_everything_is_a_complete_layout() {
     let complete =
         |parts: &payload_kit::Parts| inspect(&open(&parts.write()).expect("opens")).complete_layout;
     assert!(!complete(&parts), "a blob is expected, one is left out, an index is sparse");
+    let mut sparse = parts.clone();
+    for (content, name) in
+        [(payload_kit::sample().base, "expected"), (payload_kit::sample().foreign, "left out")]
+    {
+        let blob = sparse.index.blobs.iter_mut().find(|blob| blob.digest == content.digest);
+        blob.expect(name).travels = Travels::Carried;
+        sparse.entries.push((content.digest.blob_path(), Kind::Streamed, content.bytes));
+    }
+    assert!(!complete(&sparse), "an index is sparse");
     // Of the second image alone, with its foreign layer carried.
     let sample = payload_kit::sample();
     let keep = [sample.docker_config.digest.clone(), sample.layer.digest.clone()];
@@ -66,7 +75,7 @@ fn only_a_payload_with_everything_is_a_complete_layout() {
     assert!(!complete(&parts), "a layer is left out");
     let foreign = parts.index.blobs.iter_mut().find(|blob| blob.digest == sample.foreign.digest);
     foreign.expect("listed").travels = Travels::Carried;
-    let kind = kharon::payload::Kind::Streamed;
-    parts.entries.push((sample.foreign.digest.blob_path(), kind, sample.foreign.bytes));
+    let name = sample.foreign.digest.blob_path();
+    parts.entries.push((name, Kind::Streamed, sample.foreign.bytes));
     assert!(complete(&parts), "everything is carried");
 }

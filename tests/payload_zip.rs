@@ -409,6 +409,14 @@ fn a_payload_that_was_unpacked_and_zipped_again_is_still_read() {
 }
 
 #[test]
+fn a_payload_may_be_shared_between_threads() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Payload>();
+    shared::<kharon::payload::BlobReader>();
+    shared::<kharon::payload::Error>();
+}
+
+#[test]
 fn several_threads_read_one_payload() {
     let payload = open(&parts().write()).expect("opens");
     let layer = sample().layer;
