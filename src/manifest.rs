@@ -212,6 +212,10 @@ impl Manifest {
     /// # Errors
     /// [`InvalidManifest`] says what is wrong with it.
     pub fn parse(raw: Bytes, media_type: Option<&MediaType>) -> Result<Self, InvalidManifest> {
+        if !raw.trim_ascii_start().starts_with(b"{") {
+            // serde would take a list of the fields' values too.
+            return Err(InvalidManifest::Json(serde::de::Error::custom("expected an object")));
+        }
         let shape: Shape = serde_json::from_slice(&raw).map_err(InvalidManifest::Json)?;
         if shape.schema_version == Some(1) {
             return Err(InvalidManifest::Schema1);
@@ -322,6 +326,7 @@ mod tests {
         for (json, outside) in [
             ("", None),
             ("[]", None),
+            (r#"[2,null,$D,[],null,null,null]"#, None),
             ("{}", None),
             (r#"{"manifests":[$D],"layers":[$D]}"#, None),
             (r#"{"manifests":[$D],"config":$D}"#, Some(MediaType::OCI_INDEX)),

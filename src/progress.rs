@@ -73,6 +73,8 @@ pub enum Event {
 pub enum Arrival {
     /// Read from a registry and written into a payload.
     Packed,
+    /// Read from a payload and found right.
+    Verified,
     /// It was there already.
     Present,
     /// Mounted from another repository of the same registry.

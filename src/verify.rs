@@ -106,7 +106,7 @@ pub fn verify_file(path: &Path, reporter: &dyn Reporter) -> Report {
 }
 
 /// Reads every entry of `payload`. Blobs and manifests are reported as they are read and, when they
-/// are right, as [`Arrival::Present`].
+/// are right, as [`Arrival::Verified`].
 pub fn verify(payload: &Payload, reporter: &dyn Reporter) -> Report {
     let entries: Vec<EntryReader<'_>> = payload.entries().collect();
     let bytes = entries.iter().map(|entry| entry.content.size_bytes()).sum();
@@ -175,7 +175,7 @@ fn check(entry: &EntryReader<'_>, buffer: &mut [u8], reporter: &dyn Reporter) ->
         Ok(_) => None,
     };
     if problem.is_none() {
-        report(|digest, _| Event::BlobFinished { digest, how: Arrival::Present }, size_bytes);
+        report(|digest, _| Event::BlobFinished { digest, how: Arrival::Verified }, size_bytes);
     }
     problem
 }

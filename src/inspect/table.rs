@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{BlobSums, ExpectedAt, Inspection, SparseIndex, Sum};
 use crate::payload::{Format, ImageState};
+use crate::units::{count, format_bytes};
 
 /// The widest a name may be and still share a line with its numbers, in characters.
 const NAME_MAX_CHARS: usize = 26;
@@ -17,7 +18,7 @@ impl fmt::Display for Inspection {
             Format::Native => format!("version {}", self.version),
             Format::Charon => "docker-charon's format".to_owned(),
         };
-        let length = size(self.length_bytes);
+        let length = format_bytes(self.length_bytes);
         writeln!(
             f,
             "{}: {length}, written by {}, {format}",
@@ -57,13 +58,13 @@ impl Inspection {
                 writeln!(
                     f,
                     "{name}: {} of the index {} left behind",
-                    manifests(absent.len()),
+                    count(absent.len() as u64, "manifest"),
                     digest.short()
                 )?;
             }
             if !image.referrers.is_empty() {
                 let name = printable(&image.name);
-                writeln!(f, "{name}: with {}", referrers(image.referrers.len()))?;
+                writeln!(f, "{name}: with {}", count(image.referrers.len() as u64, "referrer"))?;
             }
         }
         writeln!(f)
@@ -111,7 +112,7 @@ fn write_table(f: &mut fmt::Formatter<'_>, rows: &[(String, [String; 4])]) -> fm
 fn sum(sum: Sum) -> String {
     match sum.count {
         0 => "-".to_owned(),
-        count => format!("{count}, {}", size(sum.bytes)),
+        count => format!("{count}, {}", format_bytes(sum.bytes)),
     }
 }
 
@@ -123,29 +124,6 @@ fn platforms(platforms: &[String]) -> String {
         }
         list => list,
     }
-}
-
-fn manifests(count: usize) -> String {
-    if count == 1 { "1 manifest".to_owned() } else { format!("{count} manifests") }
-}
-
-fn referrers(count: usize) -> String {
-    if count == 1 { "1 referrer".to_owned() } else { format!("{count} referrers") }
-}
-
-/// A size for people: `12 bytes`, `4.5 MiB`.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    // Tenths of the unit, so that nothing is rounded up to a size that is not there.
-    let (mut tenths, mut unit) = (u128::from(bytes) * 10 / 1024, 0);
-    while tenths >= 10 * 1024 && unit + 1 < UNITS.len() {
-        tenths /= 1024;
-        unit += 1;
-    }
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
 /// Text from a payload without what would move a terminal's cursor.

@@ -117,7 +117,8 @@ impl Sent {
         match how {
             Arrival::Present => self.present_blobs += 1,
             Arrival::Mounted => self.mounted_blobs += 1,
-            Arrival::Uploaded | Arrival::Packed => {
+            Arrival::Packed | Arrival::Verified => {}
+            Arrival::Uploaded => {
                 self.uploaded_blobs += 1;
                 self.uploaded_bytes += bytes;
             }
