@@ -11,7 +11,7 @@ use crate::fixtures;
 use crate::images::{Blob, Image};
 use crate::kit::{copy_by_skopeo, put, run};
 
-/// What skopeo writes the quickstart image as.
+/// What an image is written as.
 #[derive(Clone, Copy, Debug)]
 pub enum As {
     Oci,
@@ -57,10 +57,14 @@ impl Debian {
         [self.base.clone(), self.shell.clone(), self.search.clone()]
     }
 
-    /// Puts both versions as `NAME:1` and `NAME:2`, in Docker's schema 2.
-    pub fn put(&self, registry: &str, name: &str) {
-        put(&Image::docker(&self.first()), registry, name, "1");
-        put(&Image::docker(&self.next()), registry, name, "2");
+    /// Puts both versions as `NAME:1` and `NAME:2`.
+    pub fn put(&self, registry: &str, name: &str, form: As) {
+        let image = match form {
+            As::Oci => Image::oci,
+            As::DockerSchema2 => Image::docker,
+        };
+        put(&image(&self.first()), registry, name, "1");
+        put(&image(&self.next()), registry, name, "2");
     }
 }
 

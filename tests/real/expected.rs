@@ -1,6 +1,6 @@
 //! What a payload expects at the far side: mounted where it is, named where it is missing.
 
-use crate::content::Debian;
+use crate::content::{As, Debian, put_quickstart};
 use crate::kit::{self, assert_same, make, push, try_push};
 use crate::real::{Kind, RealRegistry};
 
@@ -8,8 +8,8 @@ use crate::real::{Kind, RealRegistry};
 fn registries() -> (RealRegistry, RealRegistry) {
     let near = RealRegistry::start(Kind::DockerRegistry);
     let debian = Debian::read();
-    debian.put(&near.host(), "team/base");
-    debian.put(&near.host(), "app");
+    debian.put(&near.host(), "team/base", As::DockerSchema2);
+    debian.put(&near.host(), "app", As::DockerSchema2);
     (near, RealRegistry::start(Kind::DockerRegistry))
 }
 
@@ -37,7 +37,7 @@ mod docker_registry {
         let (near, far) = registries();
         let folder = tempfile::tempdir().expect("a folder");
         let file = kit::path_in(&folder, "payload.zip");
-        crate::content::put_quickstart(&near.host(), "v1", "clock:1", crate::content::As::Oci);
+        put_quickstart(&near.host(), "v1", "clock:1", As::Oci);
         make(&near.host(), &file, &["app:2", "clock:1", "-a", "team/base:1"]);
         let ended = try_push(&far.host(), &file, &[]).with_code(5);
         let base = kit::manifest(&near.host(), "app", "1");
@@ -54,7 +54,7 @@ mod docker_registry {
         let (near, far) = registries();
         let folder = tempfile::tempdir().expect("a folder");
         let file = kit::path_in(&folder, "payload.zip");
-        crate::content::put_quickstart(&near.host(), "v1", "clock:1", crate::content::As::Oci);
+        put_quickstart(&near.host(), "v1", "clock:1", As::Oci);
         make(&near.host(), &file, &["app:2", "clock:1", "-a", "team/base:1"]);
         let ended = try_push(&far.host(), &file, &["--strict"]).with_code(5);
         assert_eq!(ended.saying(&["`app:2` lacks"]).text(), "");
@@ -67,7 +67,7 @@ mod docker_registry {
         let (near, far) = registries();
         let folder = tempfile::tempdir().expect("a folder");
         let [base, file] = ["base.zip", "payload.zip"].map(|name| kit::path_in(&folder, name));
-        crate::content::put_quickstart(&near.host(), "v1", "clock:1", crate::content::As::Oci);
+        put_quickstart(&near.host(), "v1", "clock:1", As::Oci);
         make(&near.host(), &file, &["app:1", "clock:1", "-a", "app:1"]);
 
         let ended = try_push(&far.host(), &file, &[]).well();

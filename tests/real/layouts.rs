@@ -1,4 +1,7 @@
 //! An unzipped payload as the tools of others see it.
+//!
+//! skopeo finds OCI images in a layout and passes over those in Docker's schema 2, which
+//! `kharon serve` finds too.
 
 use std::path::{Path, PathBuf};
 
@@ -45,7 +48,7 @@ mod docker_registry {
         let host = near.host();
         put_quickstart(&host, "v1", "clock:v1", As::Oci);
         put_quickstart(&host, "v2", "worldclock:v2", As::Oci);
-        Debian::read().put(&host, "debian");
+        Debian::read().put(&host, "debian", As::Oci);
         let folder = tempfile::tempdir().expect("a folder");
         let file = kit::path_in(&folder, "payload.zip");
         make(&host, &file, &["clock:v1", "worldclock:v2", "debian:1"]);
@@ -65,7 +68,7 @@ mod docker_registry {
         let near = RealRegistry::start(Kind::DockerRegistry);
         let host = near.host();
         put_quickstart(&host, "v1", "one:stable", As::Oci);
-        put_quickstart(&host, "v1", "other:stable", As::DockerSchema2);
+        put_quickstart(&host, "v2", "other:stable", As::Oci);
         let folder = tempfile::tempdir().expect("a folder");
         let file = kit::path_in(&folder, "payload.zip");
         make(&host, &file, &["one:stable", "other:stable"]);

@@ -5,9 +5,9 @@
 
 mod access;
 mod artifacts;
+mod charon;
 mod chunks;
 mod content;
-mod docker_charon;
 mod expected;
 mod kit;
 mod layouts;

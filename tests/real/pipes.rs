@@ -13,7 +13,7 @@ const IMAGES: [&str; 3] = ["worldclock:v2", "debian:1", "debian:2"];
 fn registries() -> (RealRegistry, RealRegistry) {
     let near = RealRegistry::start(Kind::DockerRegistry);
     put_quickstart(&near.host(), "v2", "worldclock:v2", As::Oci);
-    Debian::read().put(&near.host(), "debian");
+    Debian::read().put(&near.host(), "debian", As::Oci);
     (near, RealRegistry::start(Kind::DockerRegistry))
 }
 

@@ -16,7 +16,7 @@ const NEW: [&str; 2] = ["team/debian:2", "clock:1"];
 
 fn registries() -> (RealRegistry, RealRegistry) {
     let near = RealRegistry::start(Kind::DockerRegistry);
-    Debian::read().put(&near.host(), "team/debian");
+    Debian::read().put(&near.host(), "team/debian", As::DockerSchema2);
     put_quickstart(&near.host(), "v1", "clock:1", As::DockerSchema2);
     (near, RealRegistry::start(Kind::DockerRegistry))
 }
@@ -71,7 +71,6 @@ mod docker_registry {
     }
 }
 
-#[expect(clippy::module_inception, reason = "the module's name says which program is needed")]
 mod docker_charon {
     use super::*;
 
