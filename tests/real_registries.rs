@@ -4,6 +4,7 @@
 #[path = "support/fixtures.rs"]
 mod fixtures;
 #[path = "support/real.rs"]
+#[expect(dead_code, reason = "nothing is guarded here")]
 mod real;
 
 use std::net::TcpStream;
