@@ -326,7 +326,7 @@ mod tests {
         for (json, outside) in [
             ("", None),
             ("[]", None),
-            (r#"[2,null,$D,[],null,null,null]"#, None),
+            ("[2,null,$D,[],null,null,null]", None),
             ("{}", None),
             (r#"{"manifests":[$D],"layers":[$D]}"#, None),
             (r#"{"manifests":[$D],"config":$D}"#, Some(MediaType::OCI_INDEX)),
