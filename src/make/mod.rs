@@ -12,12 +12,11 @@ mod output;
 mod pack;
 mod platforms;
 mod referrers;
+mod request;
 mod resolve;
 mod summary;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -25,17 +24,18 @@ use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 
 use crate::failure::Usage;
-use crate::names::{self, FarNames};
+use crate::names;
 use crate::plan::{Baseline, Choice, Contradiction, ForeignLayers, Plan, Wanted};
 use crate::platform::Platform;
 use crate::progress::{Event, Reporter};
 use crate::reference::RegistryHost;
-use crate::registry::{Connections, CredentialStore, Registries};
+use crate::registry::Registries;
 use crate::units::count;
 
 pub use list::{ImageName, lines_of_list, parse_images};
 pub use output::Destination;
 pub use referrers::Referrers;
+pub use request::{DEFAULT_JOBS, Format, MakeRequest};
 pub use summary::{Cost, ImageSummary, PlatformSummary, Quota, Summary};
 
 use entries::Entries;
@@ -47,65 +47,6 @@ use resolve::Resolver;
 const PIECES_WAITING_MAX: usize = 8;
 /// How many requests for manifests are under way at once, whatever the number of blob streams.
 const REQUESTS_AT_ONCE: usize = 16;
-
-/// The layout of the zip.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// kharon's own.
-    #[default]
-    Kharon,
-    /// docker-charon 0.4's.
-    Charon,
-}
-
-/// What to make a payload of.
-#[derive(Debug)]
-pub struct MakeRequest {
-    /// The images.
-    pub wanted: Vec<ImageName>,
-    /// Images that the far side has.
-    pub already_transferred: Vec<ImageName>,
-    /// Former payloads, whose content the far side has.
-    pub against: Vec<PathBuf>,
-    /// The platforms to choose of each index; empty for all.
-    pub platforms: Vec<Platform>,
-    /// Whether what refers to the images comes along.
-    pub referrers: Referrers,
-    /// What becomes of layers that their distributor serves from elsewhere.
-    pub foreign_layers: ForeignLayers,
-    /// What repositories are called at the far side.
-    pub names: FarNames,
-    /// The layout of the zip.
-    pub format: Format,
-    /// How many blobs or parts of blobs are fetched at once.
-    pub jobs: NonZeroUsize,
-    /// How registries are reached.
-    pub connections: Connections,
-    /// Who we are to them.
-    pub credentials: CredentialStore,
-}
-
-impl MakeRequest {
-    /// A request for `wanted` with everything else as it usually is.
-    pub fn new(wanted: Vec<ImageName>) -> Self {
-        Self {
-            wanted,
-            already_transferred: Vec::new(),
-            against: Vec::new(),
-            platforms: Vec::new(),
-            referrers: Referrers::Include,
-            foreign_layers: ForeignLayers::LeaveOut,
-            names: FarNames::default(),
-            format: Format::Kharon,
-            jobs: DEFAULT_JOBS,
-            connections: Connections::default(),
-            credentials: CredentialStore::anonymous(),
-        }
-    }
-}
-
-/// How many transfers run at once unless asked otherwise.
-pub const DEFAULT_JOBS: NonZeroUsize = NonZeroUsize::new(8).expect("eight is not zero");
 
 /// A plan that stands, ready to be carried out.
 pub struct Planned {

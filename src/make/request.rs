@@ -1,0 +1,71 @@
+//! What make-payload is asked to do.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use crate::names::FarNames;
+use crate::plan::ForeignLayers;
+use crate::platform::Platform;
+use crate::registry::{Connections, CredentialStore};
+
+use super::list::ImageName;
+use super::referrers::Referrers;
+
+/// How many transfers run at once unless asked otherwise.
+pub const DEFAULT_JOBS: NonZeroUsize = NonZeroUsize::new(8).expect("eight is not zero");
+
+/// The layout of the zip.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// kharon's own.
+    #[default]
+    Kharon,
+    /// docker-charon 0.4's.
+    Charon,
+}
+
+/// What to make a payload of.
+#[derive(Debug)]
+pub struct MakeRequest {
+    /// The images.
+    pub wanted: Vec<ImageName>,
+    /// Images that the far side has.
+    pub already_transferred: Vec<ImageName>,
+    /// Former payloads, whose content the far side has.
+    pub against: Vec<PathBuf>,
+    /// The platforms to choose of each index; empty for all.
+    pub platforms: Vec<Platform>,
+    /// Whether what refers to the images comes along.
+    pub referrers: Referrers,
+    /// What becomes of layers that their distributor serves from elsewhere.
+    pub foreign_layers: ForeignLayers,
+    /// What repositories are called at the far side.
+    pub names: FarNames,
+    /// The layout of the zip.
+    pub format: Format,
+    /// How many blobs or parts of blobs are fetched at once.
+    pub jobs: NonZeroUsize,
+    /// How registries are reached.
+    pub connections: Connections,
+    /// Who we are to them.
+    pub credentials: CredentialStore,
+}
+
+impl MakeRequest {
+    /// A request for `wanted` with everything else as it usually is.
+    pub fn new(wanted: Vec<ImageName>) -> Self {
+        Self {
+            wanted,
+            already_transferred: Vec::new(),
+            against: Vec::new(),
+            platforms: Vec::new(),
+            referrers: Referrers::Include,
+            foreign_layers: ForeignLayers::LeaveOut,
+            names: FarNames::default(),
+            format: Format::Kharon,
+            jobs: DEFAULT_JOBS,
+            connections: Connections::default(),
+            credentials: CredentialStore::anonymous(),
+        }
+    }
+}
