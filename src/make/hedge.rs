@@ -71,6 +71,9 @@ pub(super) struct Raced<'a, D: Fn() -> bool> {
     delivered: u64,
     first: Runner,
     second: Option<Runner>,
+    /// Whether there was a second connection. There is no third: one that fails as soon as it is opened
+    /// would be opened again and again.
+    is_hedged: bool,
 }
 
 /// One of the two connections, and the offset in the blob of the byte that it gives next.
@@ -98,6 +101,7 @@ impl<'a, D: Fn() -> bool> Raced<'a, D> {
             delivered: extent.start,
             first: Runner { chunks: chunks_of(stream), at: extent.start },
             second: None,
+            is_hedged: false,
         }
     }
 
@@ -121,7 +125,12 @@ impl<'a, D: Fn() -> bool> Raced<'a, D> {
                 }
                 Step::Second(Some(Ok(bytes))) => {
                     let at = self.second.as_mut().map(|second| &mut second.at);
-                    at.and_then(|at| fresh_part(at, self.delivered, bytes))
+                    at.and_then(|at| fresh_part(at, self.delivered, bytes)).map(|mut bytes| {
+                        // A server that ignores ranges may give this connection more than its part.
+                        let left = self.end - self.delivered;
+                        bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+                        bytes
+                    })
                 }
                 Step::First(failed) => self.first_ended(failed)?,
                 Step::Second(_) => {
@@ -163,7 +172,7 @@ impl<'a, D: Fn() -> bool> Raced<'a, D> {
     fn look(&mut self) {
         let elapsed = self.started.elapsed();
         let left = self.end - self.delivered;
-        if self.second.is_some() || elapsed < PATIENCE || left < TELLING_BYTES || !(self.is_due)() {
+        if self.is_hedged || elapsed < PATIENCE || left < TELLING_BYTES || !(self.is_due)() {
             return;
         }
         let Some(median) = self.pace.median() else { return };
@@ -173,6 +182,7 @@ impl<'a, D: Fn() -> bool> Raced<'a, D> {
             let chunks = futures_util::stream::once(opened);
             let chunks = futures_util::TryStreamExt::try_flatten(chunks).boxed();
             self.second = Some(Runner { chunks, at: self.delivered });
+            self.is_hedged = true;
         }
     }
 }
