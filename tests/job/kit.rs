@@ -17,6 +17,9 @@ use kharon::registry::{Connections, RetryPolicy};
 
 use crate::support::registry::{Options, TestRegistry};
 
+/// A run that takes longer hangs.
+const LONGEST: Duration = Duration::from_secs(60);
+
 /// A source, a far side, and a folder for payloads.
 pub struct Job {
     pub source: TestRegistry,
@@ -170,7 +173,8 @@ pub fn push_request(far: &TestRegistry) -> PushRequest {
 pub async fn pack(request: MakeRequest, path: &Path) -> anyhow::Result<Packed> {
     let recorder = Arc::new(Recorder::default());
     let destination = Destination::File(path.to_owned());
-    let summary = make::make_payload(request, destination, recorder.clone()).await?;
+    let making = make::make_payload(request, destination, recorder.clone());
+    let summary = tokio::time::timeout(LONGEST, making).await.expect("an end")?;
     let (warnings, notes) = (recorder.warnings(), notes(&recorder));
     Ok(Packed { path: path.to_owned(), summary, warnings, notes })
 }
@@ -178,7 +182,8 @@ pub async fn pack(request: MakeRequest, path: &Path) -> anyhow::Result<Packed> {
 pub async fn push(payload: &Path, request: PushRequest) -> anyhow::Result<Pushed> {
     let payload = Arc::new(Payload::open(payload)?);
     let recorder = Arc::new(Recorder::default());
-    let report = push::push_payload(payload, request, recorder.clone()).await?;
+    let pushing = push::push_payload(payload, request, recorder.clone());
+    let report = tokio::time::timeout(LONGEST, pushing).await.expect("an end")?;
     Ok(Pushed { report, warnings: recorder.warnings(), notes: notes(&recorder) })
 }
 

@@ -8,5 +8,6 @@ mod kit;
 
 mod baseline;
 mod platforms;
+mod queue;
 mod referrers;
 mod transfer;

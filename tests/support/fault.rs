@@ -9,6 +9,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -25,6 +26,8 @@ pub enum Effect {
     LoseAnswer,
     /// No answer comes, ever.
     Hang,
+    /// The answer comes so much later.
+    Wait(Duration),
     /// The answer's body ends after so many bytes, with the connection.
     CutBodyAfter(u64),
     /// Nothing more comes after so many bytes of the answer's body.
@@ -137,11 +140,13 @@ pub(super) struct Faulty<B> {
     body: B,
     at: Option<At>,
     passed_bytes: u64,
+    /// Whether what was passed had its chance to leave before the end.
+    is_flushed: bool,
 }
 
 impl<B> Faulty<B> {
     pub(super) fn new(body: B, at: Option<At>) -> Self {
-        Self { body, at, passed_bytes: 0 }
+        Self { body, at, passed_bytes: 0, is_flushed: false }
     }
 
     fn shorten(&self, data: &Bytes, limit: u64) -> Bytes {
@@ -175,6 +180,11 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.at {
+            Some(At::Cut(limit)) if self.passed_bytes >= limit && !self.is_flushed => {
+                self.is_flushed = true;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             Some(At::Cut(limit)) if self.passed_bytes >= limit => {
                 return Poll::Ready(Some(Err(io::ErrorKind::ConnectionReset.into())));
             }

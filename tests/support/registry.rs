@@ -414,6 +414,7 @@ impl Shared {
             }
             Some(Effect::CloseBeforeHeaders) => return Err(Closed),
             Some(Effect::Hang) => std::future::pending().await,
+            Some(Effect::Wait(time)) => tokio::time::sleep(*time).await,
             Some(Effect::IgnoreRange) => drop(head.headers.remove(RANGE)),
             Some(Effect::CutBodyAfter(bytes)) => on_answer = Some(At::Cut(*bytes)),
             Some(Effect::StallBodyAfter(bytes)) => on_answer = Some(At::Stall(*bytes)),
