@@ -42,7 +42,10 @@ impl Gate {
     fn assert_arrived(&self) {
         let certificates = kit::path_in(&self.folder, "certificates");
         std::fs::create_dir_all(&certificates).expect("a folder");
-        std::fs::copy(authority(), certificates.join("ca.crt")).expect("a certificate");
+        for name in ["authority.crt", "client.cert", "client.key"] {
+            let from = real::fixture("tls").join(name);
+            std::fs::copy(from, certificates.join(name)).expect("a certificate");
+        }
         let login = format!("{USERNAME}:{PASSWORD}");
         let image = format!("docker://{}/app:1", self.far.host());
         let fixed =
@@ -90,11 +93,9 @@ mod docker_registry {
 
         let back = kit::path_in(&gate.folder, "back.zip");
         make(&gate.far.host(), &back, &[&access[..], &["app:1"]].concat());
-        assert_eq!(
-            std::fs::read(gate.payload()).is_ok(),
-            back.exists(),
-            "read with the same login"
-        );
+        let other = RealRegistry::start(Kind::DockerRegistry);
+        kit::push(&other.host(), &back, &[]);
+        kit::assert_same(&gate.near.host(), &other.host(), "app:1");
     }
 
     #[test]
@@ -172,6 +173,19 @@ mod docker_registry {
         run(&mut gate.push(&["--skip-tls-verify"]))
             .well()
             .saying(&["certificates are not checked"]);
+        gate.assert_arrived();
+    }
+
+    #[test]
+    #[ignore = "needs docker-registry and skopeo"]
+    fn a_client_certificate_is_shown_where_one_is_wanted() {
+        let gate = Gate::new(Guard::ClientCertificate);
+        let authority = authority();
+        run(&mut gate.push(&ca_file(&authority))).with_code(3);
+        gate.assert_untouched();
+        let [certificate, key] = ["tls/client.cert", "tls/client.key"].map(real::fixture);
+        let own = ["--client-cert", kit::text_of(&certificate), "--client-key", kit::text_of(&key)];
+        run(&mut gate.push(&[&ca_file(&authority)[..], &own].concat())).well();
         gate.assert_arrived();
     }
 

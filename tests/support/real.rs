@@ -112,6 +112,8 @@ pub enum Guard {
     Login,
     /// Both.
     TlsAndLogin,
+    /// TLS, and clients must show a certificate such as `fixtures/tls/client.cert`.
+    ClientCertificate,
 }
 
 /// Who may enter where a login is asked for.
@@ -123,7 +125,7 @@ const PASSWORD_HASH: &str = "$2b$04$m9mlRGggjTl1XO8XJQ0.AO7vVXkYgfEsElTu9I0ambLS
 
 impl Guard {
     fn has_tls(self) -> bool {
-        matches!(self, Self::Tls | Self::TlsAndLogin)
+        matches!(self, Self::Tls | Self::TlsAndLogin | Self::ClientCertificate)
     }
 
     fn has_login(self) -> bool {
@@ -141,6 +143,10 @@ impl Guard {
                 tls.display()
             );
         }
+        if self == Self::ClientCertificate {
+            let authority = fixture("tls/authority.crt");
+            let _ = writeln!(text, "    clientcas: ['{}']", authority.display());
+        }
         if self.has_login() {
             let file = folder.join("htpasswd");
             std::fs::write(&file, format!("{USERNAME}:{PASSWORD_HASH}\n"))
@@ -156,7 +162,7 @@ impl Guard {
         match self {
             Self::None => 200,
             Self::Login => 401,
-            Self::Tls | Self::TlsAndLogin => 400,
+            Self::Tls | Self::TlsAndLogin | Self::ClientCertificate => 400,
         }
     }
 }
