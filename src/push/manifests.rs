@@ -51,8 +51,8 @@ impl Push {
                 Ok(()) => return Ok(None),
                 Err(error) => error,
             };
-            if !self.is_sparse(manifest) || !refused.is_refusal() {
-                return Err(refused.into());
+            if !self.is_sparse(manifest) || !refused.is_refusal() || is_wrong_type(&refused) {
+                return Err(explained(refused, manifest));
             }
             if self.sparse_indexes == SparseIndexes::Keep {
                 let cannot = format!(
@@ -95,6 +95,24 @@ impl Push {
     fn is_sparse(&self, manifest: &Manifest) -> bool {
         manifest.children().iter().any(|child| self.payload.manifest(&child.digest).is_none())
     }
+}
+
+/// Whether the registry takes no manifests of such a media type, whatever they say.
+fn is_wrong_type(refused: &registry::Error) -> bool {
+    refused.status() == Some(415)
+}
+
+/// zot refuses Docker's manifests unless it is told to take them, and says no more than that they are
+/// invalid.
+fn explained(refused: registry::Error, manifest: &Manifest) -> anyhow::Error {
+    if !is_wrong_type(&refused) {
+        return refused.into();
+    }
+    let media_type = &manifest.descriptor.media_type;
+    let cannot = format!("the registry takes no manifests of the media type `{media_type}`");
+    let hint = "let the registry take them (zot: `\"compat\": [\"docker2s2\"]` under `http`), or convert the \
+                image to the OCI's format before it is packed: its digest is then another";
+    anyhow::Error::new(refused).context(Hinted::new(cannot, hint))
 }
 
 /// The manifests of all targets by their height: those without children first.

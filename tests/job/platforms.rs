@@ -7,6 +7,7 @@ use kharon::manifest::Manifest;
 use kharon::push::{PushRequest, SparseIndexes};
 
 use crate::kit::{Job, assert_told, dangling, dangling_but, names};
+use crate::support::fault::{Effect, Fault};
 use crate::support::images::{Image, random_layer};
 use crate::support::registry::Options;
 
@@ -114,6 +115,38 @@ async fn a_sparse_index_that_is_refused_ends_the_push_without_a_tag() {
         &["refuses index", &index, "no tag was moved", "`--rebuild-index`"],
     );
     assert_eq!((job.far.tags("app"), job.far.tags("plain")), (vec![], vec![]));
+}
+
+/// As zot answers Docker's manifests. A new index would be no better.
+#[tokio::test]
+async fn a_media_type_that_is_refused_is_named_whether_or_not_all_platforms_travel() {
+    const ALL: &[&str] = &[];
+    const SOME: &[&str] = &["linux/amd64", "linux/arm64"];
+    for (platforms, refused) in [
+        (ALL, "vnd.docker.distribution.manifest.list.v2+json"),
+        (SOME, "vnd.docker.distribution.manifest.list.v2+json"),
+        (SOME, "vnd.docker.distribution.manifest.v2+json"),
+    ] {
+        let job = Job::new();
+        let images = ["linux/amd64", "linux/arm64", "linux/s390x"]
+            .map(|platform| Image::docker_for(platform, &[random_layer(1, 100)]));
+        job.source.put("app", "1", &Image::docker_list(&images));
+        let packed = job.pack_as("payload.zip", of(&job, platforms, &["app:1"])).await;
+        let is_refused = move |head: &hyper::http::request::Parts| {
+            head.method == "PUT"
+                && head
+                    .headers
+                    .get("content-type")
+                    .is_some_and(|found| found.to_str().is_ok_and(|found| found.ends_with(refused)))
+        };
+        let fault = Fault::matching(is_refused, Effect::Status(415, vec![]));
+        job.far.fail(fault.always());
+        let rebuild = PushRequest { sparse_indexes: SparseIndexes::Rebuild, ..job.push_request() };
+        let failed = job.fail_to_push(&packed.path, rebuild).await;
+        failed.assert(ExitCode::Registry, &["media type", refused, "docker2s2"]);
+        assert!(!failed.text.contains("--rebuild-index"), "{}", failed.text);
+        assert_eq!(job.far.tags("app"), Vec::<String>::new());
+    }
 }
 
 #[tokio::test]
