@@ -25,9 +25,9 @@ if [[ -z $binary ]]; then
     folder=${KHARON_STATIC_TARGET_DIR:-target/static}
     # Only an explicit --target keeps the flag from build scripts and procedural macros, which must
     # be loaded dynamically.
-    RUSTFLAGS="-C target-feature=+crt-static" nice cargo build --locked --release \
+    RUSTFLAGS="-C target-feature=+crt-static" nice cargo build --locked --profile dist \
         --target "$target" --target-dir "$folder"
-    binary=$folder/$target/release/kharon
+    binary=$folder/$target/dist/kharon
 fi
 
 file "$binary" | grep -Eq 'static-pie linked|statically linked' || die "$(file "$binary")"

@@ -16,6 +16,12 @@ const PASSWORD_VARIABLES: [&str; 2] = ["KHARON_PASSWORD", "DOCKER_CHARON_PASSWOR
 /// The user name's variables.
 const USERNAME_VARIABLES: [&str; 2] = ["KHARON_USERNAME", "DOCKER_CHARON_USERNAME"];
 
+const USERNAME_HELP: &str = "User name for the registry given with -r, and for no other; without one \
+    kharon looks where docker login and podman login keep theirs \
+    [env: KHARON_USERNAME, DOCKER_CHARON_USERNAME]";
+const PASSWORD_HELP: &str = "Password for it; other users of this machine can see it, better use \
+    --password-stdin [env: KHARON_PASSWORD, DOCKER_CHARON_PASSWORD]";
+
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(next_help_heading = "Access to registries")]
@@ -26,13 +32,10 @@ pub(crate) struct AccessArgs {
     /// Speak plain http to this registry too (repeatable)
     #[arg(long, value_name = "HOST")]
     plain_http: Vec<RegistryHost>,
-    /// User name for the registry given with -r, and for no other; without one kharon looks where
-    /// docker login and podman login keep theirs [env: `KHARON_USERNAME`, `DOCKER_CHARON_USERNAME`]
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", help = USERNAME_HELP)]
     username: Option<String>,
-    /// Password for it; other users of this machine can see it, better use --password-stdin
-    /// [env: `KHARON_PASSWORD`, `DOCKER_CHARON_PASSWORD`]
-    #[arg(short, long, value_name = "PASSWORD", conflicts_with_all = ["password_stdin", "login"])]
+    #[arg(short, long, value_name = "PASSWORD", help = PASSWORD_HELP)]
+    #[arg(conflicts_with_all = ["password_stdin", "login"])]
     password: Option<String>,
     /// Read the password from the first line of stdin
     #[arg(long, conflicts_with = "login")]

@@ -22,6 +22,9 @@ Exit codes:
     5  the far side lacks what the payload expects there
   130  interrupted (143: terminated)";
 
+/// Where the options of every command stand in its help.
+const MESSAGES: &str = "Messages";
+
 /// Carries container images across an air gap.
 ///
 /// On the connected side, `kharon make-payload` packs what the far registry lacks into one zip. On the
@@ -63,14 +66,14 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     /// Show warnings and errors only
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = MESSAGES)]
     quiet: bool,
     /// Show details, such as what is tried again and why
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = MESSAGES)]
     verbose: bool,
     /// How to show progress on stderr; `auto` draws bars on a terminal and prints a line every few
     /// seconds without one
-    #[arg(long, global = true, value_name = "HOW", default_value = "auto")]
+    #[arg(long, global = true, value_name = "HOW", default_value = "auto", help_heading = MESSAGES)]
     progress: Progress,
 }
 
