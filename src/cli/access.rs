@@ -36,7 +36,7 @@ pub(crate) struct AccessArgs {
     username: Option<String>,
     #[arg(short, long, value_name = "PASSWORD", help = PASSWORD_HELP)]
     #[arg(conflicts_with_all = ["password_stdin", "login"])]
-    password: Option<String>,
+    password: Option<Secret>,
     /// Read the password from the first line of stdin
     #[arg(long, conflicts_with = "login")]
     password_stdin: bool,
@@ -112,16 +112,15 @@ impl AccessArgs {
         stdin: Stdin,
         terminal: &Terminal,
     ) -> anyhow::Result<Option<Credentials>> {
-        let basic = |username: String, password: &str| {
-            Some(Credentials::Basic { username, password: Secret::new(password) })
-        };
+        let basic =
+            |username: String, password: Secret| Some(Credentials::Basic { username, password });
         let username = self.username.clone().or_else(|| variable(&USERNAME_VARIABLES));
         if self.login {
             let login = match username {
                 Some(username) => terminal.prompt_password(main.as_str(), &username)?,
                 None => terminal.prompt_login(main.as_str())?,
             };
-            return Ok(basic(login.username, &login.password));
+            return Ok(basic(login.username, Secret::new(login.password.as_str())));
         }
         if self.password_stdin {
             let username = username.ok_or_else(|| {
@@ -134,14 +133,15 @@ impl AccessArgs {
                 .with_hint("give one of them in another way")
                 .into());
             }
-            return Ok(basic(username, &terminal::read_password_stdin()?));
+            return Ok(basic(username, Secret::new(terminal::read_password_stdin()?)));
         }
-        let password = self.password.clone().or_else(|| variable(&PASSWORD_VARIABLES));
+        let password =
+            self.password.clone().or_else(|| variable(&PASSWORD_VARIABLES).map(Secret::new));
         match (username, password) {
-            (Some(username), Some(password)) => Ok(basic(username, &password)),
+            (Some(username), Some(password)) => Ok(basic(username, password)),
             (Some(username), None) => {
                 let login = terminal.prompt_password(main.as_str(), &username)?;
-                Ok(basic(login.username, &login.password))
+                Ok(basic(login.username, Secret::new(login.password.as_str())))
             }
             (None, Some(_)) if self.password.is_some() => {
                 Err(Usage::new("a password needs a user name").with_hint("give it with -u").into())

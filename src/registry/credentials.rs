@@ -44,6 +44,12 @@ mod tests;
 #[serde(transparent)]
 pub struct Secret(String);
 
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl Secret {
     /// Hides `text`.
     pub fn new(text: impl Into<String>) -> Self {
