@@ -141,13 +141,16 @@ fn detail(body: &[u8]) -> Option<String> {
         code: Option<serde_json::Value>,
         message: Option<String>,
     }
-    let first = serde_json::from_slice::<Errors>(body).ok()?.errors.into_iter().next()?;
-    let code = match first.code {
+    let mut errors = serde_json::from_slice::<Errors>(body).ok()?.errors;
+    // distribution 2.8 puts two that say nothing before the one about a foreign layer.
+    errors.sort_by_key(|one| one.code.as_ref().is_some_and(|code| code == "UNKNOWN"));
+    let one = errors.into_iter().next()?;
+    let code = match one.code {
         Some(serde_json::Value::String(code)) => Some(code),
         Some(code) if !code.is_null() => Some(code.to_string()),
         _ => None,
     };
-    let parts: Vec<String> = [code, first.message].into_iter().flatten().collect();
+    let parts: Vec<String> = [code, one.message].into_iter().flatten().collect();
     let text = parts.join(": ");
     let shown = text.chars().filter(|character| !character.is_control());
     let shown: String = shown.take(DETAIL_MAX_CHARS).collect();
@@ -159,7 +162,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_error_is_shown_without_control_characters_and_not_at_length() {
+    fn the_first_error_that_tells_something_is_shown_without_control_characters_and_not_at_length()
+    {
         for (body, expected) in [
             (
                 r#"{"errors":[{"code":"MANIFEST_INVALID","message":"layers missing","detail":{}}]}"#,
@@ -171,6 +175,14 @@ mod tests {
             ),
             (r#"{"errors":[{"code":"DENIED"}]}"#, Some("DENIED")),
             (r#"{"errors":[{"code":403,"message":"no"}]}"#, Some("403: no")),
+            (
+                r#"{"errors":[{"code":"UNKNOWN","message":"x"},{"code":"DENIED","message":"y"}]}"#,
+                Some("DENIED: y"),
+            ),
+            (
+                r#"{"errors":[{"code":"UNKNOWN","message":"x"},{"code":"UNKNOWN"}]}"#,
+                Some("UNKNOWN: x"),
+            ),
             (r#"{"errors":[{}]}"#, None),
             (r#"{"errors":[]}"#, None),
             ("<html>", None),
