@@ -63,7 +63,7 @@ pub struct Planned {
 ///
 /// # Errors
 /// When an image cannot be read, when the request contradicts itself
-/// ([`Usage`](crate::failure::Usage)), or when a former payload is damaged.
+/// ([`Usage`]), or when a former payload is damaged.
 pub async fn plan_payload(
     request: MakeRequest,
     reporter: Arc<dyn Reporter>,
