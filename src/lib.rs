@@ -51,8 +51,17 @@
 //! manifest · reference · digest · platform · progress · units · failure      values
 //! ```
 
+
+pub use make::make_payload;
+pub use push::push_payload;
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+pub struct Readme;
+
 pub mod digest;
 pub mod failure;
+pub mod gzip;
 pub mod inspect;
 pub mod layout;
 pub mod make;
@@ -69,10 +78,3 @@ pub mod serve;
 pub mod terminal;
 pub mod units;
 pub mod verify;
-
-pub use make::make_payload;
-pub use push::push_payload;
-
-#[doc = include_str!("../README.md")]
-#[cfg(doctest)]
-pub struct Readme;

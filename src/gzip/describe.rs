@@ -1,0 +1,616 @@
+//! The one description of a gzip stream that both directions follow.
+//!
+//! [`Describer`] walks through a stream member by member, block by block, token by token, and passes every decision through a
+//! [`Coder`]. While a stream is analysed the decisions come from the parsed stream; while it is rebuilt they come from
+//! the recipe. Which of both is the business of a [`Side`].
+
+use super::code::CodeHeader;
+use super::error::Error;
+use super::header::HeaderCoder;
+use super::huffman::CodeStyle;
+use super::inflate::{Block, BlockKind};
+use super::miss::{Miss, MissCoder};
+use super::model::{Boundary, Model, Parameters, Prediction, SURETIES, View};
+use super::plain::Plain;
+use super::range::{Bit, Coder, Number, Tree};
+use super::token::{Histogram, MIN_MATCH, Token};
+
+/// What follows in the stream, or what has to be written next.
+///
+/// The methods that answer are only asked while analysing; rebuilding, any answer will do, as the recipe has the true one.
+pub trait Side {
+    /// Makes the plain bytes up to `position` available.
+    fn reach(&mut self, plain: &mut Plain, position: u64) -> Result<(), Error>;
+
+    /// The first place from `from` up to `to` where the encoder's input was cut without being on the grid, and whether the
+    /// member ends there.
+    fn next_cut(
+        &mut self,
+        plain: &mut Plain,
+        from: u64,
+        to: u64,
+        grid: Grid,
+    ) -> Result<Option<Cut>, Error>;
+
+    /// The block that comes next or is going on; no answer where the member is over.
+    fn block(&mut self, plain: &mut Plain) -> Result<Option<&Block>, Error>;
+
+    /// How many tokens the current block still has, where it ends neither with `span` nor at a cut, but before.
+    fn ends_early(
+        &mut self,
+        plain: &mut Plain,
+        span: Span,
+        grid: Grid,
+    ) -> Result<Option<u64>, Error>;
+
+    /// How many bits of the current byte are taken.
+    fn phase(&mut self, plain: &mut Plain) -> Result<u8, Error>;
+
+    /// Whether no match begins in the current block between `from` and `to`.
+    fn has_only_literals(&mut self, from: u64, to: u64) -> bool;
+
+    /// The token that comes `index` tokens behind the next one.
+    fn token(&self, index: usize) -> Option<Token>;
+
+    /// Whether the current block is over behind `used` tokens more.
+    fn is_over(&mut self, plain: &mut Plain, used: usize) -> Result<bool, Error>;
+
+    /// A stored block with these plain bytes.
+    fn put_stored(&mut self, start: BlockStart, plain: &[u8]) -> Result<(), Error>;
+
+    /// A block with codes begins; its header is final now.
+    fn begin_block(&mut self, start: BlockStart, header: Option<&CodeHeader>) -> Result<(), Error>;
+
+    /// These tokens are final; perhaps the block ends behind them.
+    fn put_tokens(&mut self, tokens: &[Token], ends: EndsBlock) -> Result<(), Error>;
+
+    /// The recipe has grown to `recipe_bytes`: does it still pay?
+    fn weigh(&mut self, recipe_bytes: u64) -> Result<(), Error>;
+}
+
+/// Whether a block ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndsBlock {
+    /// It does.
+    Yes,
+    /// It goes on.
+    No,
+}
+
+/// Where an encoder that works in chunks is cut without a flush: at every multiple of `bytes` behind `origin`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Where chunks are counted from.
+    pub origin: u64,
+    /// How many plain bytes a chunk has; 0 where there are no chunks.
+    pub bytes: u64,
+}
+
+impl Grid {
+    /// Whether a chunk ends at `position`.
+    pub fn has(self, position: u64) -> bool {
+        self.bytes != 0
+            && position > self.origin
+            && (position - self.origin).is_multiple_of(self.bytes)
+    }
+}
+
+/// Where an encoder's input was cut by a flush or its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The position.
+    pub position: u64,
+    /// Whether the member ends there.
+    pub is_end: bool,
+}
+
+/// A stretch of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// This many tokens, or up to a cut.
+    Tokens(u64),
+    /// Up to the first token that ends at this position or behind it.
+    Until(u64),
+}
+
+/// The first bits of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockStart {
+    /// How it is coded.
+    pub kind: BlockKind,
+    /// Whether it is the last.
+    pub is_last: bool,
+    /// What fills the byte in front of a stored block's length.
+    pub padding: u8,
+}
+
+/// How far ahead it is known at once whether the input is cut.
+const STRIDE: u64 = 64 << 10;
+/// More blocks without content in one place are refused.
+const MAX_EMPTY_BLOCKS: usize = 60 << 10;
+/// The contexts of how many empty blocks there were in a place.
+const EMPTY_CONTEXTS: usize = 12;
+
+/// Everything that adapts along a recipe.
+struct Contexts {
+    kind: [[Bit; 2]; 4],
+    is_last: [Bit; 2],
+    is_padded: Bit,
+    stored_same: Bit,
+    stored_size: Tree<16>,
+    cut: Bit,
+    cut_end: Bit,
+    empty: Vec<[Bit; 8]>,
+    early: [Bit; 2],
+    early_count: Number,
+    ends: Bit,
+    only_literals: [Bit; 2],
+    miss: Vec<Bit>,
+    misses: MissCoder,
+    headers: HeaderCoder,
+}
+
+impl Contexts {
+    fn new() -> Self {
+        Self {
+            kind: [[Bit::QUICK; 2]; 4],
+            is_last: [Bit::STEADY; 2],
+            is_padded: Bit::STEADY,
+            stored_same: Bit::QUICK,
+            stored_size: Tree::default(),
+            cut: Bit::STEADY,
+            cut_end: Bit::QUICK,
+            empty: vec![[Bit::QUICK; 8]; EMPTY_CONTEXTS],
+            early: [Bit::QUICK; 2],
+            early_count: Number::default(),
+            ends: Bit::QUICK,
+            only_literals: [Bit::QUICK; 2],
+            miss: vec![Bit::STEADY; SURETIES],
+            misses: MissCoder::default(),
+            headers: HeaderCoder::default(),
+        }
+    }
+}
+
+/// Walks through members.
+pub struct Describer<C, S> {
+    /// Passes the decisions through.
+    pub coder: C,
+    /// Where they come from or go to.
+    pub side: S,
+    /// The plain bytes that are held.
+    pub plain: Plain,
+    contexts: Box<Contexts>,
+    position: u64,
+    former_kind: usize,
+    former_stored: u64,
+    /// The tokens of the current span.
+    span: Vec<Token>,
+}
+
+/// What is known of one member while it is walked through.
+struct Walk<'m> {
+    model: &'m mut dyn Model,
+    parameters: Parameters,
+    grid: Grid,
+    /// Where the encoder's current input began.
+    segment: u64,
+    /// Before this it is known where the input is cut.
+    known: u64,
+    cut: Option<Cut>,
+    lookahead: u64,
+    /// Up to this position nothing has to be prepared.
+    ready: u64,
+}
+
+impl Walk<'_> {
+    /// Where the encoder's input ends, as far as known.
+    fn end(&self) -> u64 {
+        let cut = self.cut.map_or(u64::MAX, |cut| cut.position);
+        if self.grid.bytes == 0 {
+            return cut;
+        }
+        let chunks = (self.segment - self.grid.origin) / self.grid.bytes + 1;
+        cut.min(self.grid.origin + chunks * self.grid.bytes)
+    }
+
+    fn is_at_end(&self, position: u64) -> bool {
+        self.cut == Some(Cut { position, is_end: true })
+    }
+}
+
+impl<C: Coder, S: Side> Describer<C, S> {
+    /// Begins at `position`.
+    pub fn new(coder: C, side: S, plain: Plain, position: u64) -> Self {
+        Self {
+            coder,
+            side,
+            plain,
+            contexts: Box::new(Contexts::new()),
+            position,
+            former_kind: 3,
+            former_stored: 0,
+            span: Vec::new(),
+        }
+    }
+
+    /// The position in the plain bytes.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Walks through one member's blocks.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] for a recipe that describes no stream, and what the two sides can run into.
+    pub fn member(&mut self, parameters: &Parameters, model: &mut dyn Model) -> Result<(), Error> {
+        let origin = self.position;
+        let lookahead = model.lookahead() as u64;
+        let bytes = parameters.chunks.map_or(0, |chunks| u64::from(chunks.bytes));
+        let mut walk = Walk {
+            model,
+            parameters: *parameters,
+            grid: Grid { origin, bytes },
+            segment: origin,
+            known: origin,
+            cut: None,
+            lookahead,
+            ready: origin,
+        };
+        self.prepare(&mut walk)?;
+        let view = View::new(&self.plain, walk.end());
+        walk.model.restart(&view, origin, 0);
+        loop {
+            self.prepare(&mut walk)?;
+            let is_between = self.position >= walk.end();
+            let is_last = if is_between { self.empty_blocks()? } else { self.block(&mut walk)? };
+            match (is_last, walk.is_at_end(self.position)) {
+                (true, true) => return Ok(()),
+                (true, false) => {
+                    return Err(Error::Recipe { found: "a last block before the end" });
+                }
+                (false, true) if is_between => {
+                    return Err(Error::Recipe { found: "an end without a last block" });
+                }
+                _ if is_between => self.next_segment(&mut walk)?,
+                _ => {}
+            }
+        }
+    }
+
+    /// Finds out where the input is cut as far ahead as the model looks, and has the plain bytes up to there at hand.
+    fn prepare(&mut self, walk: &mut Walk<'_>) -> Result<(), Error> {
+        while walk.cut.is_none() && walk.known <= self.position + walk.lookahead {
+            let (from, to) = (walk.known, walk.known + STRIDE);
+            let actual = self.side.next_cut(&mut self.plain, from, to, walk.grid)?;
+            let contexts = &mut self.contexts;
+            walk.known = to;
+            if self.coder.bit(&mut contexts.cut, actual.is_some())? {
+                let actual = actual.unwrap_or(Cut { position: from, is_end: false });
+                let offset = self.coder.even_bits(16, actual.position - from)?;
+                let is_end = self.coder.bit(&mut contexts.cut_end, actual.is_end)?;
+                let position = from + offset;
+                walk.cut = Some(Cut { position, is_end });
+                walk.known = position + 1;
+            }
+            let reach = walk.cut.map_or(walk.known, |cut| cut.position);
+            self.side.reach(&mut self.plain, reach)?;
+        }
+        walk.ready = match walk.cut {
+            // Another chunk or the cut itself ends what is prepared.
+            Some(_) => walk.end(),
+            None => walk.end().min(walk.known - walk.lookahead),
+        };
+        self.plain.forget_before(self.position);
+        Ok(())
+    }
+
+    /// The input was cut at the current position: a new one begins.
+    fn next_segment(&mut self, walk: &mut Walk<'_>) -> Result<(), Error> {
+        let position = self.position;
+        let view = View::new(&self.plain, position);
+        let is_flush = walk.cut.is_some_and(|cut| cut.position <= position);
+        if is_flush {
+            if walk.cut != Some(Cut { position, is_end: false }) {
+                return Err(Error::Recipe { found: "a token across a flush" });
+            }
+            walk.cut = None;
+            walk.grid.origin = position;
+        }
+        let chunks = walk.parameters.chunks;
+        let dictionary = chunks.map_or(0, |chunks| u64::from(chunks.dictionary_bytes));
+        let dictionary =
+            dictionary.min(position - walk.segment).min(position - view.start) as usize;
+        walk.segment = position;
+        walk.ready = position;
+        if chunks.is_none() {
+            walk.model.flush(&view, position);
+            return Ok(());
+        }
+        self.prepare(walk)?;
+        let view = View::new(&self.plain, walk.end());
+        walk.model.restart(&view, position, dictionary);
+        Ok(())
+    }
+
+    /// Blocks without content where the input was cut. Says whether the last of them is the member's last block.
+    fn empty_blocks(&mut self) -> Result<bool, Error> {
+        for count in 0..MAX_EMPTY_BLOCKS {
+            let phase = usize::from(self.side.phase(&mut self.plain)?);
+            let is_empty = |block: &Block| block.is_complete && block.plain_bytes == 0;
+            let actual = self.side.block(&mut self.plain)?.is_some_and(is_empty);
+            let context = &mut self.contexts.empty[count.min(EMPTY_CONTEXTS - 1)][phase];
+            if !self.coder.bit(context, actual)? {
+                return Ok(false);
+            }
+            let start = self.block_start(true)?;
+            if start.kind == BlockKind::Stored {
+                self.side.put_stored(start, &[])?;
+            } else {
+                self.span.clear();
+                self.begin_block(start, CodeStyle::Go)?;
+                self.side.put_tokens(&[], EndsBlock::Yes)?;
+            }
+            if start.is_last {
+                return Ok(true);
+            }
+        }
+        Err(Error::Recipe { found: "too many blocks without content" })
+    }
+
+    fn block_start(&mut self, is_empty: bool) -> Result<BlockStart, Error> {
+        let actual = self
+            .side
+            .block(&mut self.plain)?
+            .map(|block| (block.kind, block.is_last, block.padding));
+        let (kind, is_last, padding) = actual.unwrap_or((BlockKind::Stored, false, 0));
+        let contexts = &mut self.contexts;
+        let bits = &mut contexts.kind[if is_empty { 3 } else { self.former_kind.min(2) }];
+        let kind = if self.coder.bit(&mut bits[0], kind != BlockKind::Dynamic)? {
+            let is_stored = kind == BlockKind::Stored;
+            if self.coder.bit(&mut bits[1], is_stored)? {
+                BlockKind::Stored
+            } else {
+                BlockKind::Fixed
+            }
+        } else {
+            BlockKind::Dynamic
+        };
+        if !is_empty {
+            self.former_kind = kind as usize;
+        }
+        let is_last = self.coder.bit(&mut contexts.is_last[usize::from(is_empty)], is_last)?;
+        let mut start = BlockStart { kind, is_last, padding: 0 };
+        if kind == BlockKind::Stored && self.coder.bit(&mut contexts.is_padded, padding != 0)? {
+            start.padding = self.coder.even_bits(7, u64::from(padding))? as u8;
+        }
+        Ok(start)
+    }
+
+    /// One block with content. Says whether it is the member's last.
+    fn block(&mut self, walk: &mut Walk<'_>) -> Result<bool, Error> {
+        let start = self.block_start(false)?;
+        if start.kind == BlockKind::Stored {
+            self.stored(walk, start)?;
+            return Ok(start.is_last);
+        }
+        let mut is_first = true;
+        loop {
+            let ends = self.span(walk, start, is_first)?;
+            is_first = false;
+            if ends == EndsBlock::Yes {
+                return Ok(start.is_last);
+            }
+            self.prepare(walk)?;
+            if self.position >= walk.end() {
+                self.next_segment(walk)?;
+                self.prepare(walk)?;
+            }
+        }
+    }
+
+    fn stored(&mut self, walk: &mut Walk<'_>, start: BlockStart) -> Result<(), Error> {
+        let actual = self.side.block(&mut self.plain)?.map_or(0, |block| block.plain_bytes);
+        let expected = match walk.parameters.boundary {
+            Boundary::Units(bytes) => self.unit_end(walk, bytes) - self.position,
+            Boundary::Tokens(_) => self.former_stored,
+        };
+        let contexts = &mut self.contexts;
+        let size = if self.coder.bit(&mut contexts.stored_same, actual == expected)? {
+            expected
+        } else {
+            self.coder.symbol(&mut contexts.stored_size, actual as usize)? as u64
+        };
+        if size == 0 || size > 0xffff {
+            return Err(Error::Recipe { found: "a stored block of an impossible size" });
+        }
+        self.former_stored = size;
+        let end = self.position + size;
+        self.side.reach(&mut self.plain, end)?;
+        self.side.put_stored(start, self.plain.range(self.position, end))?;
+        while self.position < end {
+            self.prepare(walk)?;
+            if self.position >= walk.end() {
+                self.next_segment(walk)?;
+                continue;
+            }
+            self.run_silently(walk, end, None)?;
+        }
+        Ok(())
+    }
+
+    fn unit_end(&self, walk: &Walk<'_>, bytes: u32) -> u64 {
+        let bytes = u64::from(bytes);
+        let units = (self.position - walk.segment) / bytes + 1;
+        (walk.segment + units * bytes).min(walk.end())
+    }
+
+    /// Lets the model go on to `end` (or the segment's end) without comparing: what it says is dropped, or said in
+    /// literals.
+    fn run_silently(
+        &mut self,
+        walk: &mut Walk<'_>,
+        end: u64,
+        mut literals: Option<&mut Vec<Token>>,
+    ) -> Result<(), Error> {
+        while self.position < end {
+            if self.position >= walk.ready {
+                self.prepare(walk)?;
+                if self.position >= walk.end() {
+                    return Ok(());
+                }
+            }
+            let limit = walk.end();
+            let view = View::new(&self.plain, limit);
+            let Prediction { token, .. } = walk.model.predict(&view, self.position);
+            let rest = end.min(limit) - self.position;
+            let bytes = (token.plain_bytes() as u64).min(rest);
+            let index = view.index(self.position);
+            let said = if bytes == token.plain_bytes() as u64 {
+                token
+            } else if bytes >= MIN_MATCH as u64 {
+                Token::matched(bytes as usize, token.distance())
+            } else {
+                Token::literal(view.bytes[index])
+            };
+            let bytes = said.plain_bytes();
+            if let Some(literals) = &mut literals {
+                literals.extend(
+                    view.bytes[index..index + bytes].iter().map(|&byte| Token::literal(byte)),
+                );
+            }
+            walk.model.commit(&view, self.position, said);
+            self.position += bytes as u64;
+        }
+        Ok(())
+    }
+
+    /// One span of a block with codes.
+    fn span(
+        &mut self,
+        walk: &mut Walk<'_>,
+        start: BlockStart,
+        is_first: bool,
+    ) -> Result<EndsBlock, Error> {
+        let span = match walk.parameters.boundary {
+            Boundary::Tokens(count) => Span::Tokens(u64::from(count)),
+            Boundary::Units(bytes) => Span::Until(self.unit_end(walk, bytes)),
+        };
+        self.span.clear();
+        let early = self.side.ends_early(&mut self.plain, span, walk.grid)?;
+        let context = &mut self.contexts.early[usize::from(is_first)];
+        let mut style = walk.parameters.style;
+        let is_early = self.coder.bit(context, early.is_some())?;
+        if is_early {
+            let count = early.unwrap_or(1).max(1) - 1;
+            let count = self.coder.number(&mut self.contexts.early_count, count)? + 1;
+            if count > u64::from(super::model::MAX_SPAN_TOKENS) {
+                return Err(Error::Recipe { found: "a span of too many tokens" });
+            }
+            self.run(walk, count, u64::MAX, CutIs::PassedOver)?;
+        } else {
+            match span {
+                Span::Tokens(count) => self.run(walk, count, u64::MAX, CutIs::TheEnd)?,
+                Span::Until(end) => {
+                    if self.unit(walk, end, is_first)? {
+                        style = CodeStyle::Go;
+                    }
+                }
+            }
+        }
+        if is_first {
+            if walk.end() == self.position && style == CodeStyle::GoAll {
+                style = CodeStyle::Go;
+            }
+            self.begin_block(start, style)?;
+        }
+        let is_over = self.side.is_over(&mut self.plain, self.span.len())?;
+        let ends = if is_early || self.coder.bit(&mut self.contexts.ends, is_over)? {
+            EndsBlock::Yes
+        } else {
+            EndsBlock::No
+        };
+        self.side.put_tokens(&self.span, ends)?;
+        self.side.weigh(self.coder.recipe_bytes())?;
+        Ok(ends)
+    }
+
+    /// One unit up to `end`. Says whether it was said in literals without matches.
+    fn unit(&mut self, walk: &mut Walk<'_>, end: u64, is_first: bool) -> Result<bool, Error> {
+        let actual = self.side.has_only_literals(self.position, end);
+        let context = &mut self.contexts.only_literals[usize::from(is_first)];
+        let has_only_literals = self.coder.bit(context, actual)?;
+        if has_only_literals {
+            let mut literals = std::mem::take(&mut self.span);
+            let done = self.run_silently(walk, end, Some(&mut literals));
+            self.span = literals;
+            done?;
+        } else {
+            self.run(walk, u64::MAX, end, CutIs::TheEnd)?;
+        }
+        Ok(has_only_literals)
+    }
+
+    /// Passes up to `count` tokens through, or those up to `end`.
+    fn run(&mut self, walk: &mut Walk<'_>, count: u64, end: u64, cut: CutIs) -> Result<(), Error> {
+        let mut limit = walk.end();
+        for _ in 0..count {
+            if self.position >= end {
+                break;
+            }
+            if self.position >= walk.ready {
+                self.prepare(walk)?;
+                if self.position >= walk.end() {
+                    if cut == CutIs::TheEnd {
+                        break;
+                    }
+                    self.next_segment(walk)?;
+                    self.prepare(walk)?;
+                }
+                limit = walk.end();
+                if self.position >= limit {
+                    return Err(Error::Recipe { found: "a block beyond the end" });
+                }
+            }
+            let view = View::new(&self.plain, limit);
+            let Prediction { token: predicted, surety } = walk.model.predict(&view, self.position);
+            let actual = self.side.token(self.span.len()).unwrap_or(predicted);
+            let context = &mut self.contexts.miss[usize::from(surety)];
+            let token = if self.coder.bit(context, actual != predicted)? {
+                let miss = Miss {
+                    view,
+                    position: self.position,
+                    model: &*walk.model,
+                    bound: walk.cut.map_or(self.plain.end(), |cut| cut.position),
+                };
+                self.contexts.misses.pass(&mut self.coder, &miss, predicted, actual)?
+            } else {
+                predicted
+            };
+            let view = View::new(&self.plain, limit);
+            walk.model.commit(&view, self.position, token);
+            self.position += token.plain_bytes() as u64;
+            self.span.push(token);
+        }
+        Ok(())
+    }
+
+    fn begin_block(&mut self, start: BlockStart, style: CodeStyle) -> Result<(), Error> {
+        if start.kind != BlockKind::Dynamic {
+            return self.side.begin_block(start, None);
+        }
+        let histogram = Histogram::of(&self.span);
+        let actual = self.side.block(&mut self.plain)?.and_then(|block| block.header.as_deref());
+        let header = self.contexts.headers.pass(&mut self.coder, style, &histogram, actual)?;
+        self.side.begin_block(start, Some(&header))
+    }
+}
+
+/// What a cut of the input does to a run of tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CutIs {
+    /// It ends the run.
+    TheEnd,
+    /// The run goes on in the next input.
+    PassedOver,
+}

@@ -1,0 +1,145 @@
+//! Passes a token that is not the predicted one.
+
+use super::error::Error;
+use super::model::{Model, View};
+use super::range::{Bit, Coder, Number, Tree};
+use super::token::{
+    DISTANCE_BASE, DISTANCE_EXTRA, MAX_DISTANCE, MAX_MATCH, MIN_MATCH, Token, distance_code,
+};
+
+/// Where a prediction missed.
+pub struct Miss<'a> {
+    /// The plain bytes.
+    pub view: View<'a>,
+    /// Where the token begins.
+    pub position: u64,
+    /// What predicted it.
+    pub model: &'a dyn Model,
+    /// No token may go beyond this.
+    pub bound: u64,
+}
+
+/// What adapts along the misses of a recipe.
+#[derive(Default)]
+pub struct MissCoder {
+    /// Where a match was predicted: a literal, another length, another distance, another match.
+    kind: Tree<2>,
+    is_shorter: Bit,
+    difference: Number,
+    length: Tree<8>,
+    long_way: Bit,
+    is_ranked: Bit,
+    rank: Number,
+    distance_code: Tree<5>,
+}
+
+const LITERAL: usize = 0;
+const OTHER_LENGTH: usize = 1;
+const OTHER_DISTANCE: usize = 2;
+const OTHER_MATCH: usize = 3;
+
+const BROKEN: Error = Error::Recipe { found: "a match that cannot be" };
+
+impl MissCoder {
+    /// Passes `actual`, which is not `predicted`.
+    ///
+    /// # Errors
+    /// Those of [`Coder::bit`]; [`Error::Recipe`] for a match that the plain bytes have no room for.
+    pub fn pass<C: Coder>(
+        &mut self,
+        coder: &mut C,
+        miss: &Miss<'_>,
+        predicted: Token,
+        actual: Token,
+    ) -> Result<Token, Error> {
+        let kind = if predicted.is_literal() {
+            OTHER_MATCH
+        } else {
+            coder.symbol(&mut self.kind, kind_of(predicted, actual))?
+        };
+        if kind == LITERAL {
+            return Ok(Token::literal(miss.view.bytes[miss.view.index(miss.position)]));
+        }
+        let length = match kind {
+            OTHER_LENGTH => self.other_length(coder, predicted, actual)?,
+            OTHER_DISTANCE => predicted.length(),
+            _ => {
+                coder.symbol(&mut self.length, actual.length().max(MIN_MATCH) - MIN_MATCH)?
+                    + MIN_MATCH
+            }
+        };
+        if length as u64 > miss.bound.saturating_sub(miss.position) || length > MAX_MATCH {
+            return Err(BROKEN);
+        }
+        let is_long_way =
+            length == MAX_MATCH && coder.bit(&mut self.long_way, actual.is_long_way())?;
+        let distance = match kind {
+            OTHER_LENGTH => predicted.distance(),
+            _ => self.distance(coder, miss, length, actual.distance())?,
+        };
+        Ok(if is_long_way {
+            Token::matched_long_way(distance)
+        } else {
+            Token::matched(length, distance)
+        })
+    }
+
+    fn other_length<C: Coder>(
+        &mut self,
+        coder: &mut C,
+        predicted: Token,
+        actual: Token,
+    ) -> Result<usize, Error> {
+        let (predicted, actual) = (predicted.length(), actual.length());
+        let is_shorter = coder.bit(&mut self.is_shorter, actual < predicted)?;
+        let difference = coder.number(&mut self.difference, predicted.abs_diff(actual) as u64)?;
+        let difference = usize::try_from(difference).map_err(|_| BROKEN)?;
+        let length = if is_shorter {
+            predicted.checked_sub(difference)
+        } else {
+            predicted.checked_add(difference)
+        };
+        length.filter(|length| (MIN_MATCH..=MAX_MATCH).contains(length)).ok_or(BROKEN)
+    }
+
+    fn distance<C: Coder>(
+        &mut self,
+        coder: &mut C,
+        miss: &Miss<'_>,
+        length: usize,
+        actual: usize,
+    ) -> Result<usize, Error> {
+        let (view, position) = (&miss.view, miss.position);
+        let rank = miss.model.rank(view, position, length, actual);
+        let distance = if coder.bit(&mut self.is_ranked, rank.is_some())? {
+            let rank = coder.number(&mut self.rank, rank.unwrap_or(0) as u64)?;
+            let rank = usize::try_from(rank).map_err(|_| BROKEN)?;
+            miss.model.ranked(view, position, length, rank).ok_or(BROKEN)?
+        } else {
+            let actual = actual.max(1);
+            let code = coder.symbol(&mut self.distance_code, distance_code(actual))?;
+            if code >= DISTANCE_BASE.len() {
+                return Err(BROKEN);
+            }
+            let base = usize::from(DISTANCE_BASE[code]);
+            let extra = actual.saturating_sub(base) as u64;
+            base + coder.even_bits(u32::from(DISTANCE_EXTRA[code]), extra)? as usize
+        };
+        if distance > MAX_DISTANCE || distance as u64 > position - view.start {
+            return Err(BROKEN);
+        }
+        Ok(distance)
+    }
+}
+
+fn kind_of(predicted: Token, actual: Token) -> usize {
+    if actual.is_literal() {
+        LITERAL
+    } else if actual.distance() == predicted.distance() {
+        OTHER_LENGTH
+    } else if actual.length() == predicted.length() {
+        OTHER_DISTANCE
+    } else {
+        OTHER_MATCH
+    }
+}

@@ -1,0 +1,201 @@
+//! Go's compress/flate up to 1.26 at levels 2 to 9.
+//!
+//! Hash chains over four bytes in a window of two times 32 KiB that moves by 32 KiB. Every position enters the chains at levels
+//! 4 to 9; at levels 2 and 3 those inside a long match do not. Levels 4 to 9 put a match off by one byte if the next
+//! position has a longer one. A match of four bytes counts only up to a distance of 4,096.
+
+use super::{Model, Prediction, View, common_length};
+use crate::gzip::token::{MAX_DISTANCE, MAX_MATCH, Token};
+
+const WINDOW: u64 = MAX_DISTANCE as u64;
+const HASH_BITS: u32 = 17;
+const MIN_LENGTH: usize = 4;
+/// The window moves when fewer bytes than this are left in it.
+const LEAST_LOOKAHEAD: u64 = (MIN_LENGTH + MAX_MATCH) as u64;
+/// Matches of four bytes are refused beyond this.
+const NEAR: usize = 4096;
+
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    /// A match this long is not put off (0: none is ever).
+    lazy: usize,
+    /// A match this long ends the search.
+    nice: usize,
+    /// How many candidates are looked at.
+    chain: usize,
+    /// Inside longer matches no position enters the chains (`usize::MAX`: all do).
+    insert: usize,
+}
+
+const fn level(number: u8) -> Level {
+    let all = usize::MAX;
+    match number {
+        0..=2 => Level { lazy: 0, nice: 16, chain: 8, insert: 5 },
+        3 => Level { lazy: 0, nice: 32, chain: 32, insert: 6 },
+        4 => Level { lazy: 4, nice: 16, chain: 16, insert: all },
+        5 => Level { lazy: 16, nice: 32, chain: 32, insert: all },
+        6 => Level { lazy: 16, nice: 128, chain: 128, insert: all },
+        7 => Level { lazy: 32, nice: 128, chain: 256, insert: all },
+        8 => Level { lazy: 128, nice: 258, chain: 1024, insert: all },
+        _ => Level { lazy: 258, nice: 258, chain: 4096, insert: all },
+    }
+}
+
+/// A match found at some position; length 0 is none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    length: usize,
+    distance: usize,
+}
+
+/// The model.
+pub struct GoLazy {
+    level: Level,
+    /// The newest position of each hash, plus one, as of [`GoLazy::origin`]; 0 is none.
+    heads: Vec<u32>,
+    /// For each position modulo the window, the one before it with the same hash.
+    previous: Vec<u32>,
+    /// Where positions count from.
+    origin: u64,
+    /// Where the encoder's window begins.
+    window: u64,
+    /// Positions below this are in the chains.
+    inserted: u64,
+    /// The match at the position behind the current one, where it was looked for already.
+    ahead: Option<(u64, Found)>,
+}
+
+impl GoLazy {
+    /// The model of one level.
+    pub fn new(number: u8) -> Self {
+        Self {
+            level: level(number),
+            heads: vec![0; 1 << HASH_BITS],
+            previous: vec![0; MAX_DISTANCE],
+            origin: 0,
+            window: 0,
+            inserted: 0,
+            ahead: None,
+        }
+    }
+
+    #[inline]
+    fn insert_through(&mut self, view: &View<'_>, last: u64) {
+        let end = (last + 1).min(view.limit.saturating_sub(MIN_LENGTH as u64 - 1));
+        while self.inserted < end {
+            let index = view.index(self.inserted);
+            let Some(bytes) = view.bytes[index..].first_chunk::<4>() else { break };
+            let hash = u32::from_be_bytes(*bytes).wrapping_mul(0x1e35_a7bd) >> (32 - HASH_BITS);
+            let position = (self.inserted - self.origin) as u32;
+            let head = &mut self.heads[hash as usize];
+            self.previous[position as usize % MAX_DISTANCE] = *head;
+            *head = position.wrapping_add(1);
+            self.inserted += 1;
+        }
+        self.inserted = self.inserted.max(last + 1);
+    }
+
+    /// The match that the encoder finds at `position`, which enters the chains.
+    fn find(&mut self, view: &View<'_>, position: u64) -> Found {
+        // The window moves as soon as too little of it is left, but only for more input.
+        if position - self.window > 2 * WINDOW - LEAST_LOOKAHEAD
+            && view.limit > self.window + 2 * WINDOW
+        {
+            self.window += WINDOW;
+        }
+        let is_known = self.inserted > position;
+        if !is_known {
+            self.insert_through(view, position);
+        }
+        let lookahead = view.rest(position);
+        if lookahead < MIN_LENGTH {
+            return Found::default();
+        }
+        let limit = lookahead.min(MAX_MATCH);
+        let nice = self.level.nice.min(limit);
+        let here = (position - self.origin) as u32;
+        let lowest = position.saturating_sub(WINDOW).max(self.window);
+        let farthest = (position - lowest) as usize;
+        let index = view.index(position);
+        let mut best = Found { length: MIN_LENGTH - 1, distance: 0 };
+        let mut candidate = self.previous[here as usize % MAX_DISTANCE];
+        for _ in 0..self.level.chain {
+            let distance = here.wrapping_add(1).wrapping_sub(candidate) as usize;
+            if candidate == 0 || distance == 0 || distance > farthest {
+                break;
+            }
+            let at = index - distance;
+            if view.bytes[at + best.length] == view.bytes[index + best.length] {
+                let length = common_length(view.bytes, at, index, limit);
+                if length > best.length && (length > MIN_LENGTH || distance <= NEAR) {
+                    best = Found { length, distance };
+                    if length >= nice {
+                        break;
+                    }
+                }
+            }
+            if distance == farthest && farthest == MAX_DISTANCE {
+                break;
+            }
+            candidate = self.previous[candidate.wrapping_sub(1) as usize % MAX_DISTANCE];
+        }
+        if best.distance == 0 { Found::default() } else { best }
+    }
+}
+
+impl Model for GoLazy {
+    fn lookahead(&self) -> usize {
+        2 * LEAST_LOOKAHEAD as usize
+    }
+
+    fn restart(&mut self, view: &View<'_>, position: u64, dictionary_bytes: usize) {
+        self.heads.fill(0);
+        self.previous.fill(0);
+        self.origin = position - dictionary_bytes as u64;
+        self.window = self.origin;
+        self.inserted = self.origin;
+        self.ahead = None;
+        if dictionary_bytes > 0 {
+            let view = View { limit: position, ..*view };
+            self.insert_through(&view, position - 1);
+        }
+    }
+
+    fn flush(&mut self, view: &View<'_>, position: u64) {
+        if position > 0 {
+            self.insert_through(view, position - 1);
+        }
+        self.ahead = None;
+    }
+
+    fn predict(&mut self, view: &View<'_>, position: u64) -> Prediction {
+        let found = match self.ahead {
+            Some((at, found)) if at == position => found,
+            _ => self.find(view, position),
+        };
+        self.ahead = Some((position, found));
+        let literal = Token::literal(view.bytes[view.index(position)]);
+        if found.length == 0 {
+            return Prediction { token: literal, surety: 0 };
+        }
+        let matched = Token::matched(found.length, found.distance);
+        if found.length < self.level.lazy && view.rest(position + 1) > found.length {
+            let next = self.find(view, position + 1);
+            self.ahead = Some((position + 1, next));
+            if next.length > found.length {
+                return Prediction { token: literal, surety: 1 };
+            }
+        }
+        Prediction { token: matched, surety: 2 }
+    }
+
+    fn commit(&mut self, view: &View<'_>, position: u64, token: Token) {
+        let after = position + token.plain_bytes() as u64;
+        if token.is_literal() || token.length() <= self.level.insert {
+            self.insert_through(view, after - 1);
+        } else {
+            self.insert_through(view, position);
+            self.inserted = self.inserted.max(after);
+        }
+    }
+}

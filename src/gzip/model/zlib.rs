@@ -1,0 +1,195 @@
+//! zlib's deflate at levels 1 to 9, and everything that is built on it.
+//!
+//! Hash chains over three bytes; every position enters them at levels 4 to 9, those inside longer matches do not at levels 1 to
+//! 3. Levels 4 to 9 put a match off by one byte if the next position has a longer one, and search less once a good one is at
+//! hand. Distances stay 262 bytes below the window; a match of three bytes counts only up to a distance of 4,096 at
+//! levels 4 to 9. The very first byte of an input is never found.
+
+use super::{Model, Prediction, View, common_length};
+use crate::gzip::token::{MAX_DISTANCE, MAX_MATCH, MIN_MATCH, Token};
+
+/// The farthest match: the window less the lookahead that is always kept.
+const REACH: usize = MAX_DISTANCE - (MAX_MATCH + MIN_MATCH + 1);
+/// Matches of three bytes are refused beyond this by the lazy levels.
+const NEAR: usize = 4096;
+
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    /// With a match this long at hand only a quarter of the chain is looked at.
+    good: usize,
+    /// Lazy levels: a match this long is not put off. Others: inside longer matches no position enters the chains.
+    lazy: usize,
+    /// A match this long ends the search.
+    nice: usize,
+    /// How many candidates are looked at.
+    chain: usize,
+    is_lazy: bool,
+}
+
+const fn level(number: u8) -> Level {
+    let (good, lazy, nice, chain, is_lazy) = match number {
+        0 | 1 => (4, 4, 8, 4, false),
+        2 => (4, 5, 16, 8, false),
+        3 => (4, 6, 32, 32, false),
+        4 => (4, 4, 16, 16, true),
+        5 => (8, 16, 32, 32, true),
+        6 => (8, 16, 128, 128, true),
+        7 => (8, 32, 128, 256, true),
+        8 => (32, 128, 258, 1024, true),
+        _ => (32, 258, 258, 4096, true),
+    };
+    Level { good, lazy, nice, chain, is_lazy }
+}
+
+/// A match found at some position; length below 3 is none.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    length: usize,
+    distance: usize,
+}
+
+const NONE: Found = Found { length: MIN_MATCH - 1, distance: 0 };
+
+/// The model.
+pub struct Zlib {
+    level: Level,
+    hash_shift: u32,
+    hash_mask: u32,
+    /// The newest position of each hash as of [`Zlib::origin`]; 0 is none, and so is the first position.
+    heads: Vec<u32>,
+    previous: Vec<u32>,
+    origin: u64,
+    inserted: u64,
+    /// The match at a position, where it was looked for already.
+    ahead: Option<(u64, Found)>,
+}
+
+impl Zlib {
+    /// The model of one level and memory level.
+    pub fn new(number: u8, memory_level: u8) -> Self {
+        let hash_bits = u32::from(memory_level) + 7;
+        Self {
+            level: level(number),
+            hash_shift: hash_bits.div_ceil(3),
+            hash_mask: (1 << hash_bits) - 1,
+            heads: vec![0; 1 << hash_bits],
+            previous: vec![0; MAX_DISTANCE],
+            origin: 0,
+            inserted: 0,
+            ahead: None,
+        }
+    }
+
+    #[inline]
+    fn insert_through(&mut self, view: &View<'_>, last: u64) {
+        // Positions whose three bytes are not there yet enter when they are: after a flush, none is left out.
+        let end = (last + 1).min(view.limit.saturating_sub(MIN_MATCH as u64 - 1));
+        while self.inserted < end {
+            let index = view.index(self.inserted);
+            let Some(bytes) = view.bytes[index..].first_chunk::<3>() else { break };
+            let [first, second, third] = bytes.map(u32::from);
+            let shift = self.hash_shift;
+            let hash = ((first << shift ^ second) << shift ^ third) & self.hash_mask;
+            let position = (self.inserted - self.origin) as u32;
+            let head = &mut self.heads[hash as usize];
+            self.previous[position as usize % MAX_DISTANCE] = *head;
+            *head = position;
+            self.inserted += 1;
+        }
+    }
+
+    /// The longest match at `position` that is longer than `least`.
+    fn find(&mut self, view: &View<'_>, position: u64, least: usize) -> Found {
+        self.insert_through(view, position);
+        let lookahead = view.rest(position);
+        if lookahead < MIN_MATCH || self.inserted <= position {
+            return NONE;
+        }
+        let here = (position - self.origin) as u32;
+        let index = view.index(position);
+        let limit = lookahead.min(MAX_MATCH);
+        let nice = self.level.nice.min(lookahead);
+        let chain = if least >= self.level.good { self.level.chain / 4 } else { self.level.chain };
+        let mut best = Found { length: least, distance: 0 };
+        let mut candidate = self.previous[here as usize % MAX_DISTANCE];
+        for _ in 0..chain {
+            let distance = here.wrapping_sub(candidate) as usize;
+            if candidate == 0 || distance == 0 || distance > REACH {
+                break;
+            }
+            let at = index - distance;
+            let is_longer = best.length < limit
+                && view.bytes[at + best.length] == view.bytes[index + best.length]
+                && view.bytes[at + best.length - 1] == view.bytes[index + best.length - 1];
+            if is_longer {
+                let length = common_length(view.bytes, at, index, limit);
+                if length > best.length {
+                    best = Found { length, distance };
+                    if length >= nice {
+                        break;
+                    }
+                }
+            }
+            candidate = self.previous[candidate as usize % MAX_DISTANCE];
+        }
+        if best.distance == 0 {
+            return NONE;
+        }
+        if self.level.is_lazy && best.length == MIN_MATCH && best.distance > NEAR {
+            return NONE;
+        }
+        best
+    }
+}
+
+impl Model for Zlib {
+    fn lookahead(&self) -> usize {
+        2 * (MAX_MATCH + MIN_MATCH + 1)
+    }
+
+    fn restart(&mut self, view: &View<'_>, position: u64, dictionary_bytes: usize) {
+        self.heads.fill(0);
+        self.previous.fill(0);
+        self.origin = position - dictionary_bytes as u64;
+        self.inserted = self.origin;
+        self.ahead = None;
+        if dictionary_bytes > 0 {
+            self.insert_through(view, position - 1);
+        }
+    }
+
+    fn flush(&mut self, _view: &View<'_>, _position: u64) {
+        self.ahead = None;
+    }
+
+    fn predict(&mut self, view: &View<'_>, position: u64) -> Prediction {
+        let found = match self.ahead {
+            Some((at, found)) if at == position => found,
+            _ => self.find(view, position, MIN_MATCH - 1),
+        };
+        self.ahead = Some((position, found));
+        let literal = Token::literal(view.bytes[view.index(position)]);
+        if found.length < MIN_MATCH {
+            return Prediction { token: literal, surety: 0 };
+        }
+        if self.level.is_lazy && found.length < self.level.lazy && view.rest(position) > 1 {
+            let next = self.find(view, position + 1, found.length);
+            self.ahead = Some((position + 1, next));
+            if next.length > found.length {
+                return Prediction { token: literal, surety: 1 };
+            }
+        }
+        Prediction { token: Token::matched(found.length, found.distance), surety: 2 }
+    }
+
+    fn commit(&mut self, view: &View<'_>, position: u64, token: Token) {
+        let after = position + token.plain_bytes() as u64;
+        let enters = self.level.is_lazy || token.is_literal() || token.length() <= self.level.lazy;
+        if enters {
+            self.insert_through(view, after - 1);
+        } else {
+            self.insert_through(view, position);
+            self.inserted = self.inserted.max(after);
+        }
+    }
+}
