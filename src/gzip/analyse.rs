@@ -57,8 +57,7 @@ pub fn analyse<R: Read, P: Write, W: Write>(
     limits: &Limits,
 ) -> Result<Analysis, Error> {
     recipe.write_all(&RECIPE_MAGIC).map_err(Error::WriteRecipe)?;
-    let side =
-        Parsed { parser: Some(Parser::new(gzip, plain)), feed: Feed::default(), limits: *limits };
+    let side = Parsed::new(gzip, plain, limits);
     let mut describer = Describer::new(Encoder::new(recipe), side, Plain::default(), 0);
     let mut contexts = StreamContexts::default();
     let mut former: Option<(Parameters, Box<dyn Model>)> = None;
@@ -83,8 +82,8 @@ pub fn analyse<R: Read, P: Write, W: Write>(
         let (padding, next) = describer.side.parser()?.end_member()?;
         contexts.padding(&mut describer.coder, padding)?;
         let is_over = describer.coder.bit(&mut contexts.is_last, next != Next::Member)?;
-        let recipe_bytes = describer.coder.recipe_bytes();
-        describer.side.weigh(recipe_bytes)?;
+        let (position, recipe_bytes) = (describer.position(), describer.coder.recipe_bytes());
+        describer.side.weigh(position, recipe_bytes)?;
         if is_over {
             break;
         }
@@ -197,9 +196,22 @@ pub struct Parsed<R, P> {
     parser: Option<Parser<R, P>>,
     feed: Feed,
     limits: Limits,
+    /// Where a sample ends, and when it is too expensive to go on.
+    sample_end: u64,
+    sample_bytes: u64,
 }
 
 impl<R: Read, P: Write> Parsed<R, P> {
+    fn new(gzip: R, plain: P, limits: &Limits) -> Self {
+        Self {
+            parser: Some(Parser::new(gzip, plain)),
+            feed: Feed::default(),
+            limits: *limits,
+            sample_end: 0,
+            sample_bytes: 0,
+        }
+    }
+
     fn parser(&mut self) -> Result<&mut Parser<R, P>, Error> {
         self.parser.as_mut().ok_or(Error::SampleEnd)
     }
@@ -213,9 +225,15 @@ impl<R: Read, P: Write> Parsed<R, P> {
         &self.feed
     }
 
-    /// What was parsed so far, to try models on.
-    pub fn sample(&self) -> Self {
-        Self { parser: None, feed: self.feed.clone(), limits: self.limits }
+    /// What was parsed so far, to try models on up to `end`, as long as their recipe is below `bytes`.
+    pub fn sample(&self, end: u64, bytes: u64) -> Self {
+        Self {
+            parser: None,
+            feed: self.feed.clone(),
+            limits: self.limits,
+            sample_end: end,
+            sample_bytes: bytes,
+        }
     }
 
     /// Parses one step further.
@@ -356,8 +374,11 @@ impl<R: Read, P: Write> Side for Parsed<R, P> {
         Ok(())
     }
 
-    fn weigh(&mut self, recipe_bytes: u64) -> Result<(), Error> {
-        let Some(parser) = &self.parser else { return Ok(()) };
+    fn weigh(&mut self, position: u64, recipe_bytes: u64) -> Result<(), Error> {
+        let Some(parser) = &self.parser else {
+            let is_enough = position >= self.sample_end || recipe_bytes > self.sample_bytes;
+            return if is_enough { Err(Error::SampleEnd) } else { Ok(()) };
+        };
         let gzip_bytes = parser.gzip_bytes();
         if gzip_bytes > FAIR_TRIAL_BYTES && recipe_bytes > self.limits.most(gzip_bytes) {
             return Err(Error::NotWorthIt { recipe_bytes, gzip_bytes });

@@ -6,13 +6,25 @@ use super::analyse::Parsed;
 use super::describe::Describer;
 use super::error::Error;
 use super::huffman::CodeStyle;
-use super::inflate::BlockKind;
+use super::inflate::{Block, BlockKind, Feed};
 use super::model::{Boundary, Chunks, Kind, Parameters};
 use super::plain::Plain;
 use super::range::{Coder, Encoder};
+use super::token::MIN_MATCH;
 
-/// How many plain bytes of a member are looked at. Two chunks of the writers that work in chunks of 1 MiB begin within.
+/// How many plain bytes of a member are parsed before a model is chosen. With 1 MiB the writers that work in chunks of
+/// that size begin their second one.
 const SAMPLE_BYTES: u64 = (1 << 20) + (256 << 10);
+/// How many of them the encoders and levels are tried on.
+const SHORT_SAMPLE_BYTES: u64 = 160 << 10;
+/// A member's own bytes in a recipe: what even a perfect model costs.
+const PERFECT_BYTES: u64 = 24;
+
+/// The modification time that klauspost's pgzip and gzip write for none: Go's zero time, cut to 32 bits.
+const GO_ZERO_TIME: [u8; 4] = [0x00, 0x09, 0x6e, 0x88];
+
+/// Units of Go's and klauspost's fast encoders.
+const UNITS: Boundary = Boundary::Units(65_535);
 
 /// Chooses a model for the member whose header was just read; `former` is that of the member before.
 ///
@@ -21,63 +33,201 @@ const SAMPLE_BYTES: u64 = (1 << 20) + (256 << 10);
 pub fn choose<R: Read, P: Write>(
     side: &mut Parsed<R, P>,
     plain: &mut Plain,
-    _header: &[u8],
+    header: &[u8],
     former: Option<Parameters>,
 ) -> Result<Parameters, Error> {
     let start = plain.end();
     while !side.feed().is_whole && plain.end() < start + SAMPLE_BYTES {
         side.more(plain)?;
     }
-    let mut best: Option<(u64, Parameters)> = None;
-    for parameters in former.into_iter().chain(candidates(side)) {
-        let cost = try_out(side, plain, start, &parameters)?;
-        if best.is_none_or(|(least, _)| cost < least) {
-            best = Some((cost, parameters));
+    let evidence = Evidence::new(side.feed(), header, start);
+    let mut trial = Trial { side, plain, start, end: start + SHORT_SAMPLE_BYTES, best: None };
+    for parameters in former.into_iter().chain(evidence.candidates()) {
+        trial.consider(parameters)?;
+        if trial.is_perfect() {
+            break;
         }
     }
-    Ok(best.map_or(
-        Parameters::new(Kind::Literals, 0, CodeStyle::Go, Boundary::Tokens(1 << 14)),
-        |(_, parameters)| parameters,
-    ))
-}
-
-fn candidates<R: Read, P: Write>(side: &Parsed<R, P>) -> Vec<Parameters> {
-    let mut list = Vec::new();
-    let go = |level| Parameters::new(Kind::GoLazy, level, CodeStyle::Go, Boundary::Tokens(1 << 14));
-    list.extend([6, 9, 5, 7, 8, 4, 3, 2].map(go));
-    let _ = side.feed().blocks.iter().all(|block| block.kind == BlockKind::Stored);
-    let units = Boundary::Units(65_535);
-    list.push(Parameters::new(Kind::GoFast, 1, CodeStyle::Go, units));
-    for style in [CodeStyle::Go, CodeStyle::GoAll] {
-        for level in 1..=6 {
-            let parameters = Parameters::new(Kind::KlauspostFast, level, style, units);
-            list.push(parameters);
-            let chunks = Chunks { bytes: 1 << 20, dictionary_bytes: 16 << 10 };
-            list.push(Parameters { chunks: Some(chunks), ..parameters });
+    // How codes are named and where chunks begin shows in the whole sample.
+    let Some((_, best)) = trial.best.take() else { return Ok(evidence.without_matches()) };
+    trial.end = u64::MAX;
+    let styles: &[CodeStyle] = match best.style {
+        CodeStyle::Zlib => &[CodeStyle::Zlib],
+        _ => &[CodeStyle::Go, CodeStyle::GoAll],
+    };
+    for &style in styles {
+        trial.consider(Parameters { style, ..best })?;
+        for dictionary_bytes in [16 << 10, 32 << 10, 0] {
+            if let Some(bytes) = evidence.chunk_bytes {
+                let chunks = Some(Chunks { bytes, dictionary_bytes });
+                trial.consider(Parameters { style, chunks, ..best })?;
+            }
         }
     }
-    for level in 1..=9 {
-        list.push(Parameters::new(Kind::Zlib, level, CodeStyle::Zlib, Boundary::Tokens(16_383)));
-    }
-    list.push(Parameters::new(Kind::Chain, 6, CodeStyle::Zlib, Boundary::Tokens(1 << 16)));
-    list
+    Ok(trial.best.map_or(best, |(_, parameters)| parameters))
 }
 
-/// What the sample would cost with these parameters: thousandths of a byte for each KiB.
-fn try_out<R: Read, P: Write>(
-    side: &Parsed<R, P>,
-    plain: &Plain,
+/// What a member's beginning tells without trying.
+struct Evidence {
+    /// Whether there are any matches, and any of three bytes.
+    has_matches: bool,
+    has_shortest: bool,
+    /// How many tokens its first block has, if another one follows.
+    block_tokens: Option<u64>,
+    /// Whether blocks end where the units of fast encoders end.
+    has_units: bool,
+    /// After how many plain bytes the input is flushed for the first time.
+    chunk_bytes: Option<u32>,
+    is_klauspost: bool,
+    is_fastest: bool,
+}
+
+impl Evidence {
+    fn new(feed: &Feed, header: &[u8], start: u64) -> Self {
+        let mut matches = feed.tokens().iter().filter(|token| !token.is_literal());
+        let has_matches = matches.clone().next().is_some();
+        let has_shortest = matches.any(|token| token.length() == MIN_MATCH);
+        let is_whole = |block: &&Block| block.is_complete && block.plain_bytes > 0;
+        let coded = |block: &&Block| is_whole(block) && block.kind != BlockKind::Stored;
+        let block_tokens = feed.blocks.iter().find(coded).filter(|block| !block.is_last);
+        let ends = |block: &Block| block.start + block.plain_bytes - start;
+        let is_unit = |block: &Block| ends(block).is_multiple_of(65_535);
+        let flush = feed.blocks.iter().find(|block| {
+            block.is_complete && !block.is_last && block.plain_bytes == 0 && block.start > start
+        });
+        let first_chunk = flush.map(|block| (block.start - start) as u32);
+        // pigz sometimes needs no empty block, so its first one may stand after several chunks.
+        let chunk_bytes = first_chunk.map(|bytes| match bytes {
+            1_048_576 => bytes,
+            _ if bytes.is_multiple_of(131_072) => 131_072,
+            _ => bytes,
+        });
+        Self {
+            has_matches,
+            has_shortest,
+            block_tokens: block_tokens.map(|block| block.tokens),
+            has_units: feed.blocks.iter().filter(is_whole).any(is_unit),
+            chunk_bytes: chunk_bytes.filter(|&bytes| bytes >= 1 << 10),
+            is_klauspost: header.get(4..8) == Some(&GO_ZERO_TIME[..]),
+            is_fastest: header.get(8) == Some(&4),
+        }
+    }
+
+    fn without_matches(&self) -> Parameters {
+        let count = self.block_tokens.filter(|&count| count <= 1 << 16).unwrap_or(1 << 14);
+        Parameters::new(Kind::Literals, 0, CodeStyle::Go, Boundary::Tokens(count.max(1) as u32))
+    }
+
+    /// What to try, the likeliest first.
+    fn candidates(&self) -> Vec<Parameters> {
+        if !self.has_matches {
+            return Vec::new();
+        }
+        let mut list = Vec::new();
+        if !self.has_shortest {
+            self.go_family(&mut list);
+        }
+        self.zlib_family(&mut list);
+        if self.has_shortest {
+            list.truncate(9);
+        }
+        list.push(Parameters::new(Kind::Chain, 0, CodeStyle::Zlib, self.boundary(1 << 16)));
+        list
+    }
+
+    fn boundary(&self, usual: u32) -> Boundary {
+        let count = self.block_tokens.unwrap_or(0);
+        let is_full = [4095, 8191, 16_383, 32_767].contains(&count);
+        Boundary::Tokens(if is_full { count as u32 } else { usual })
+    }
+
+    fn go_family(&self, list: &mut Vec<Parameters>) {
+        let lazy = |kind, level| {
+            Parameters::new(kind, level, CodeStyle::Go, Boundary::Tokens(1 << 15))
+        };
+        let fast = |level| Parameters::new(Kind::KlauspostFast, level, CodeStyle::Go, UNITS);
+        let old = |level| {
+            Parameters::new(Kind::GoLazy, level, CodeStyle::Go, Boundary::Tokens(1 << 14))
+        };
+        let oldest = Parameters::new(Kind::GoFast, 1, CodeStyle::Go, UNITS);
+        let lazy_kinds = [Kind::KlauspostLazy120, Kind::GoLazy127, Kind::KlauspostLazy115];
+        if self.is_klauspost {
+            list.extend([5, 6, 1].map(fast));
+        } else if self.is_fastest {
+            list.extend([oldest, fast(1)]);
+        } else if self.block_tokens == Some(1 << 14) {
+            list.extend([6, 9].map(old));
+        } else if self.has_units {
+            list.extend([6, 5].map(fast));
+        } else {
+            list.extend([old(6), fast(6), old(9)]);
+        }
+        list.extend(lazy_kinds.iter().map(|&kind| lazy(kind, 9)));
+        list.extend([6, 9, 5, 7, 8, 4, 3, 2].map(old));
+        list.push(oldest);
+        list.extend([5, 6, 1, 4, 3, 2].map(fast));
+        for level in [7, 8] {
+            list.extend(lazy_kinds.iter().map(|&kind| lazy(kind, level)));
+        }
+        let mut seen = Vec::new();
+        list.retain(|parameters| {
+            let is_new = !seen.contains(parameters);
+            seen.push(*parameters);
+            is_new
+        });
+    }
+
+    fn zlib_family(&self, list: &mut Vec<Parameters>) {
+        let boundary = self.boundary(16_383);
+        let zlib = |level| Parameters::new(Kind::Zlib, level, CodeStyle::Zlib, boundary);
+        list.extend([6, 9, 1, 5, 7, 8, 4, 3, 2].map(zlib));
+    }
+}
+
+/// Trying models on a sample.
+struct Trial<'a, R, P> {
+    side: &'a Parsed<R, P>,
+    plain: &'a Plain,
     start: u64,
-    parameters: &Parameters,
-) -> Result<u64, Error> {
-    let mut describer =
-        Describer::new(Encoder::new(io::sink()), side.sample(), plain.clone(), start);
-    let mut model = parameters.model();
-    match describer.member(parameters, &mut *model) {
-        Ok(()) | Err(Error::SampleEnd) => {}
-        Err(error) => return Err(error),
+    end: u64,
+    /// The best so far, and what it costs.
+    best: Option<(Cost, Parameters)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    recipe_bytes: u64,
+    plain_bytes: u64,
+}
+
+impl Cost {
+    fn is_less(self, other: Self) -> bool {
+        let own = u128::from(self.recipe_bytes) * u128::from(other.plain_bytes);
+        own < u128::from(other.recipe_bytes) * u128::from(self.plain_bytes)
     }
-    let plain_bytes = describer.position() - start;
-    let recipe_bytes = describer.coder.recipe_bytes();
-    Ok(recipe_bytes * 1000 * 1024 / plain_bytes.max(1))
+}
+
+impl<R: Read, P: Write> Trial<'_, R, P> {
+    fn is_perfect(&self) -> bool {
+        self.best.is_some_and(|(cost, _)| cost.recipe_bytes < PERFECT_BYTES + cost.plain_bytes / 8192)
+    }
+
+    fn consider(&mut self, parameters: Parameters) -> Result<(), Error> {
+        let most = self.best.map_or(u64::MAX, |(cost, _)| 2 * cost.recipe_bytes + 64);
+        let side = self.side.sample(self.end, most);
+        let mut describer =
+            Describer::new(Encoder::new(io::sink()), side, self.plain.clone(), self.start);
+        let mut model = parameters.model();
+        match describer.member(&parameters, &mut *model) {
+            Ok(()) | Err(Error::SampleEnd) => {}
+            Err(error) => return Err(error),
+        }
+        let plain_bytes = (describer.position() - self.start).max(1);
+        let cost = Cost { recipe_bytes: describer.coder.recipe_bytes(), plain_bytes };
+        if std::env::var("KGR").is_ok() { eprintln!("  {:?} {cost:?}", parameters); }
+        if self.best.is_none_or(|(best, _)| cost.is_less(best)) {
+            self.best = Some((cost, parameters));
+        }
+        Ok(())
+    }
 }

@@ -64,8 +64,8 @@ pub trait Side {
     /// These tokens are final; perhaps the block ends behind them.
     fn put_tokens(&mut self, tokens: &[Token], ends: EndsBlock) -> Result<(), Error>;
 
-    /// The recipe has grown to `recipe_bytes`: does it still pay?
-    fn weigh(&mut self, recipe_bytes: u64) -> Result<(), Error>;
+    /// At `position` the recipe has grown to `recipe_bytes`: does it still pay?
+    fn weigh(&mut self, position: u64, recipe_bytes: u64) -> Result<(), Error>;
 }
 
 /// Whether a block ends.
@@ -531,7 +531,7 @@ impl<C: Coder, S: Side> Describer<C, S> {
             EndsBlock::No
         };
         self.side.put_tokens(&self.span, ends)?;
-        self.side.weigh(self.coder.recipe_bytes())?;
+        self.side.weigh(self.position, self.coder.recipe_bytes())?;
         Ok(ends)
     }
 

@@ -102,7 +102,7 @@ fn used(lengths: &[u8]) -> usize {
 ///
 /// Symbols are ranked by weight, then by number. Where a leaf and a pair weigh the same, the pair comes first. One or two
 /// symbols get one bit each.
-fn package_lengths(weights: &[u32], max_bits: usize, lengths: &mut [u8]) {
+pub fn package_lengths(weights: &[u32], max_bits: usize, lengths: &mut [u8]) {
     let mut leaves: Vec<(u32, usize)> = weights
         .iter()
         .enumerate()

@@ -257,7 +257,7 @@ impl<R: Read, W: Write> Side for Rebuilt<R, W> {
         Ok(())
     }
 
-    fn weigh(&mut self, _recipe_bytes: u64) -> Result<(), Error> {
+    fn weigh(&mut self, _position: u64, _recipe_bytes: u64) -> Result<(), Error> {
         Ok(())
     }
 }

@@ -1,37 +1,460 @@
-//! stub
-use super::zlib::Zlib;
-use super::{Model, Prediction, View};
-use crate::gzip::token::Token;
-/// The model.
-pub struct KlauspostLazy(Zlib);
-impl KlauspostLazy {
-    /// a
-    pub fn version_115(l: u8) -> Self {
-        Self(Zlib::new(l, 8))
-    }
-    /// a
-    pub fn version_120(l: u8) -> Self {
-        Self(Zlib::new(l, 8))
-    }
-    /// a
-    pub fn go_127(l: u8) -> Self {
-        Self(Zlib::new(l, 8))
+//! klauspost/compress, and Go's compress/flate from 1.27 on, at levels 7 to 9.
+//!
+//! Lazy matching over hash chains of four bytes, in a window of two times 32 KiB that is worked off each time it is full. What
+//! is beyond zlib's way: a found match may be replaced by one whose end is better; long stretches without a match
+//! are skipped faster and faster; level 9 weighs a match against what its bytes would cost as literals.
+
+use std::collections::VecDeque;
+
+use super::{Model, Prediction, View, common_length, load32};
+use crate::gzip::huffman::package_lengths;
+use crate::gzip::token::{
+    DISTANCE_EXTRA, LENGTH_EXTRA, MAX_DISTANCE, MAX_MATCH, Token, distance_code,
+};
+
+const WINDOW: u64 = MAX_DISTANCE as u64;
+const HASH_BITS: u32 = 17;
+const HASH_PRIME: u32 = 2_654_435_761;
+const MIN_LENGTH: usize = 4;
+const LEAST_LOOKAHEAD: u64 = (MIN_LENGTH + MAX_MATCH) as u64;
+/// How many bytes of a better end's match may be literals instead.
+const END_OFFSET: u64 = 2;
+
+/// What differs between the versions.
+#[derive(Clone, Copy, Debug)]
+struct Version {
+    /// How better ends are looked for.
+    ends: Ends,
+    /// What a match must gain at least, and what it costs, in bits (level 9).
+    least_gain: i64,
+    base_cost: i64,
+    /// How many bytes of the window are counted for the literals' costs (level 9).
+    counted_bytes: u64,
+    /// The cost of a byte that was not counted (level 9).
+    unseen_cost: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    /// The match begins where the replaced one began.
+    SameStart,
+    /// It may begin up to two bytes later.
+    LaterStart,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    lazy: usize,
+    nice: usize,
+    chain: usize,
+    weighs: bool,
+}
+
+const fn level(number: u8) -> Level {
+    match number {
+        0..=7 => Level { lazy: 12, nice: 16, chain: 24, weighs: false },
+        8 => Level { lazy: 30, nice: 40, chain: 64, weighs: false },
+        _ => Level { lazy: 258, nice: 258, chain: 1024, weighs: true },
     }
 }
+
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    length: usize,
+    distance: usize,
+}
+
+const NONE: Found = Found { length: MIN_LENGTH - 1, distance: 0 };
+
+/// The model.
+pub struct KlauspostLazy {
+    version: Version,
+    level: Level,
+    heads: Vec<u32>,
+    previous: Vec<u32>,
+    origin: u64,
+    inserted: u64,
+    /// Where the encoder's window begins, and where it was filled to when the current work began.
+    window: u64,
+    window_end: u64,
+    /// Whether the window is worked off to its end.
+    is_flushed: bool,
+    /// Where the encoder is; the byte before may still have to be said.
+    at: u64,
+    has_pending: bool,
+    found: Found,
+    literal_run: u16,
+    literal_bits: [u8; 256],
+    queue: VecDeque<Token>,
+    expected: u64,
+}
+
+impl KlauspostLazy {
+    fn new(number: u8, version: Version) -> Self {
+        Self {
+            version,
+            level: level(number),
+            heads: vec![0; 1 << HASH_BITS],
+            previous: vec![0; MAX_DISTANCE],
+            origin: 0,
+            inserted: 0,
+            window: 0,
+            window_end: 0,
+            is_flushed: false,
+            at: 0,
+            has_pending: false,
+            found: NONE,
+            literal_run: 0,
+            literal_bits: [0; 256],
+            queue: VecDeque::new(),
+            expected: 0,
+        }
+    }
+
+    /// klauspost/compress 1.15.
+    pub fn version_115(number: u8) -> Self {
+        let version = Version {
+            ends: Ends::SameStart,
+            least_gain: 0,
+            base_cost: 6,
+            counted_bytes: 2 * WINDOW,
+            unseen_cost: 0,
+        };
+        Self::new(number, version)
+    }
+
+    /// klauspost/compress 1.20.
+    pub fn version_120(number: u8) -> Self {
+        let version = Version {
+            ends: Ends::LaterStart,
+            least_gain: 4,
+            base_cost: 3,
+            counted_bytes: WINDOW,
+            unseen_cost: 0,
+        };
+        Self::new(number, version)
+    }
+
+    /// Go from 1.27 on.
+    pub fn go_127(number: u8) -> Self {
+        let version = Version {
+            ends: Ends::LaterStart,
+            least_gain: 4,
+            base_cost: 3,
+            counted_bytes: WINDOW,
+            unseen_cost: 1,
+        };
+        Self::new(number, version)
+    }
+
+    fn insert_end(&self) -> u64 {
+        self.window_end.saturating_sub(MIN_LENGTH as u64 - 1)
+    }
+
+    fn hash(view: &View<'_>, position: u64) -> usize {
+        (load32(view.bytes, view.index(position)).wrapping_mul(HASH_PRIME) >> (32 - HASH_BITS)) as usize
+    }
+
+    fn insert_through(&mut self, view: &View<'_>, last: u64) {
+        let end = (last + 1).min(self.insert_end());
+        while self.inserted < end {
+            let hash = Self::hash(view, self.inserted);
+            let position = (self.inserted - self.origin) as u32;
+            let head = &mut self.heads[hash];
+            self.previous[position as usize % MAX_DISTANCE] = *head;
+            *head = position.wrapping_add(1);
+            self.inserted += 1;
+        }
+        self.inserted = self.inserted.max(last + 1);
+    }
+
+    /// The window is filled, after moving if little of it is left.
+    fn fill(&mut self, view: &View<'_>) {
+        if self.at - self.window >= 2 * WINDOW - LEAST_LOOKAHEAD {
+            self.window += WINDOW;
+        }
+        self.window_end = (self.window + 2 * WINDOW).min(view.limit);
+        self.is_flushed = view.limit <= self.window + 2 * WINDOW;
+        if self.level.weighs {
+            let end = self.window_end.min(self.at + self.version.counted_bytes);
+            let mut weights = [0u32; 256];
+            for &byte in &view.bytes[view.index(self.at)..view.index(end)] {
+                // The encoder counts in 16 bits.
+                let weight = &mut weights[usize::from(byte)];
+                *weight = (*weight + 1) & 0xffff;
+            }
+            self.literal_bits = [0; 256];
+            package_lengths(&weights, 15, &mut self.literal_bits);
+            for bits in &mut self.literal_bits {
+                *bits = (*bits).max(self.version.unseen_cost);
+            }
+        }
+    }
+
+    fn lowest(&self) -> u64 {
+        self.at.saturating_sub(WINDOW).max(self.window)
+    }
+
+    fn find(&self, view: &View<'_>) -> Found {
+        let here = (self.at - self.origin) as u32;
+        let index = view.index(self.at);
+        let limit = ((self.window_end - self.at) as usize).min(MAX_MATCH);
+        let nice = self.level.nice.min(limit);
+        let farthest = (self.at - self.lowest()) as usize;
+        let mut best = NONE;
+        let mut best_gain = self.version.least_gain;
+        let mut candidate = self.previous[here as usize % MAX_DISTANCE];
+        for _ in 0..self.level.chain {
+            let distance = here.wrapping_add(1).wrapping_sub(candidate) as usize;
+            if candidate == 0 || distance == 0 || distance > farthest {
+                break;
+            }
+            let at = index - distance;
+            if view.bytes[at + best.length] == view.bytes[index + best.length] {
+                let length = common_length(view.bytes, at, index, limit);
+                if length > best.length && self.gains(view, index, length, distance, &mut best_gain) {
+                    best = Found { length, distance };
+                    if length >= nice {
+                        break;
+                    }
+                }
+            }
+            if distance == farthest {
+                break;
+            }
+            candidate = self.previous[candidate.wrapping_sub(1) as usize % MAX_DISTANCE];
+        }
+        best
+    }
+
+    fn gains(
+        &self,
+        view: &View<'_>,
+        index: usize,
+        length: usize,
+        distance: usize,
+        best_gain: &mut i64,
+    ) -> bool {
+        if !self.level.weighs {
+            return true;
+        }
+        let bytes = &view.bytes[index..index + length];
+        let literals: i64 = bytes.iter().map(|&byte| i64::from(self.literal_bits[usize::from(byte)])).sum();
+        let length_code = Token::matched(length, distance).symbol() - 257;
+        let gain = literals
+            - i64::from(DISTANCE_EXTRA[distance_code(distance)])
+            - self.version.base_cost
+            - i64::from(LENGTH_EXTRA[length_code]);
+        if gain <= *best_gain {
+            return false;
+        }
+        *best_gain = gain;
+        true
+    }
+
+    fn literal(&mut self, view: &View<'_>, position: u64) {
+        self.queue.push_back(Token::literal(view.bytes[view.index(position)]));
+    }
+
+    /// Goes on until something is said.
+    fn work(&mut self, view: &View<'_>) {
+        while self.queue.is_empty() {
+            let lookahead = self.window_end.saturating_sub(self.at);
+            if lookahead < LEAST_LOOKAHEAD && !self.is_flushed {
+                self.fill(view);
+                continue;
+            }
+            if lookahead == 0 {
+                if self.has_pending {
+                    self.literal(view, self.at - 1);
+                    self.has_pending = false;
+                }
+                return;
+            }
+            let former = self.found;
+            self.insert_through(view, self.at);
+            self.found = NONE;
+            let is_in = self.at < self.insert_end();
+            if is_in && lookahead > former.length as u64 && former.length < self.level.lazy {
+                self.found = self.find(view);
+            }
+            if former.length >= MIN_LENGTH && self.found.length <= former.length {
+                self.say_match(view, former, lookahead);
+            } else {
+                self.say_literal(view);
+            }
+        }
+    }
+
+    fn say_match(&mut self, view: &View<'_>, former: Found, lookahead: u64) {
+        let better = match self.version.ends {
+            Ends::SameStart => self.better_end(view, former, lookahead),
+            Ends::LaterStart => self.better_end_later(view, former, lookahead),
+        };
+        self.queue.push_back(Token::matched(better.length, better.distance));
+        let after = self.at + better.length as u64 - 1;
+        self.insert_through(view, after - 1);
+        self.at = after;
+        self.has_pending = false;
+        self.found = NONE;
+        self.literal_run = 0;
+    }
+
+    fn say_literal(&mut self, view: &View<'_>) {
+        if self.found.length >= MIN_LENGTH {
+            self.literal_run = 0;
+        }
+        if !self.has_pending {
+            self.at += 1;
+            self.has_pending = true;
+            return;
+        }
+        self.literal_run = self.literal_run.wrapping_add(1);
+        self.literal(view, self.at - 1);
+        self.at += 1;
+        let over = usize::from(self.literal_run).saturating_sub(self.level.chain);
+        if over == 0 {
+            return;
+        }
+        for _ in 0..=over >> 6 {
+            if self.at + 1 >= self.window_end {
+                break;
+            }
+            self.literal(view, self.at - 1);
+            self.insert_through(view, self.at);
+            self.at += 1;
+        }
+        self.literal(view, self.at - 1);
+        self.has_pending = false;
+    }
+
+    /// Where the bytes at `end` were last, less `back`; none where that is too far or nowhere.
+    fn place_of_end(&self, view: &View<'_>, end: u64, back: u64) -> Option<u64> {
+        let head = self.heads[Self::hash(view, end)];
+        let distance = ((self.at - self.origin) as u32).wrapping_add(1).wrapping_sub(head);
+        if head == 0 || u64::from(distance) > self.at - self.window {
+            return None;
+        }
+        (self.at - u64::from(distance)).checked_sub(back)
+    }
+
+    fn better_end(&self, view: &View<'_>, former: Found, lookahead: u64) -> Found {
+        let start = self.at - 1;
+        let length = former.length as u64;
+        if start + length + END_OFFSET >= self.insert_end() {
+            return former;
+        }
+        let back = 4 - END_OFFSET;
+        let Some(place) = self.place_of_end(view, start + length - back, length - back) else {
+            return former;
+        };
+        if place <= self.lowest() || place >= start {
+            return former;
+        }
+        let most = lookahead.min(MAX_MATCH as u64) as usize;
+        let longer = common_length(view.bytes, view.index(place), view.index(start), most);
+        if longer <= former.length {
+            return former;
+        }
+        Found { length: longer, distance: (start - place) as usize }
+    }
+
+    fn better_end_later(&mut self, view: &View<'_>, former: Found, lookahead: u64) -> Found {
+        let start = self.at - 1;
+        let length = former.length as u64;
+        if former.length >= MAX_MATCH - END_OFFSET as usize || start + length >= self.insert_end() {
+            return former;
+        }
+        let Some(place) = self.place_of_end(view, start + length, length) else { return former };
+        if place <= self.lowest() + END_OFFSET || place >= start {
+            return former;
+        }
+        let distance = (start - place) as usize;
+        if distance == former.distance {
+            return former;
+        }
+        let most = (lookahead.min(MAX_MATCH as u64 + END_OFFSET) - END_OFFSET) as usize;
+        let (place, index) = (view.index(place), view.index(start));
+        let skipped = END_OFFSET as usize;
+        let mut longer = common_length(view.bytes, place + skipped, index + skipped, most);
+        if longer <= former.length {
+            return former;
+        }
+        for offset in (0..skipped).rev() {
+            if longer >= MAX_MATCH || view.bytes[index + offset] != view.bytes[place + offset] {
+                for owed in 0..=offset {
+                    self.literal(view, start + owed as u64);
+                    self.at += 1;
+                    self.insert_through(view, self.at);
+                }
+                break;
+            }
+            longer += 1;
+        }
+        Found { length: longer, distance }
+    }
+
+    fn begin(&mut self, position: u64) {
+        self.at = position;
+        self.expected = position;
+        self.has_pending = false;
+        self.found = NONE;
+        self.queue.clear();
+    }
+}
+
 impl Model for KlauspostLazy {
     fn lookahead(&self) -> usize {
-        self.0.lookahead()
+        2 * WINDOW as usize + MAX_MATCH
     }
+
     fn restart(&mut self, view: &View<'_>, position: u64, dictionary_bytes: usize) {
-        self.0.restart(view, position, dictionary_bytes);
+        self.heads.fill(0);
+        self.previous.fill(0);
+        self.origin = position - dictionary_bytes as u64;
+        self.inserted = self.origin;
+        self.window = self.origin;
+        self.window_end = position;
+        self.literal_run = 0;
+        if dictionary_bytes > 0 {
+            self.insert_through(view, position - 1);
+        }
+        self.begin(position);
+        self.is_flushed = false;
     }
+
     fn flush(&mut self, view: &View<'_>, position: u64) {
-        self.0.flush(view, position);
+        if position > 0 {
+            self.insert_through(view, position - 1);
+        }
+        self.begin(position);
+        self.is_flushed = false;
     }
+
     fn predict(&mut self, view: &View<'_>, position: u64) -> Prediction {
-        self.0.predict(view, position)
+        if self.expected != position {
+            if position > 0 {
+                self.insert_through(view, position - 1);
+            }
+            self.begin(position);
+            if position > self.window_end {
+                self.window_end = position;
+                self.is_flushed = false;
+            }
+        }
+        if self.queue.is_empty() {
+            self.work(view);
+        }
+        let literal = Token::literal(view.bytes[view.index(position)]);
+        let token = self.queue.front().copied().unwrap_or(literal);
+        Prediction { token, surety: if token.is_literal() { 0 } else { 2 } }
     }
-    fn commit(&mut self, view: &View<'_>, position: u64, token: Token) {
-        self.0.commit(view, position, token);
+
+    fn commit(&mut self, _view: &View<'_>, position: u64, token: Token) {
+        if self.queue.pop_front() == Some(token) {
+            self.expected = position + token.plain_bytes() as u64;
+        } else {
+            self.expected = u64::MAX;
+        }
     }
 }
