@@ -41,30 +41,31 @@ pub fn choose<R: Read, P: Write>(
         side.more(plain)?;
     }
     let evidence = Evidence::new(side.feed(), header, start);
-    let mut trial = Trial { side, plain, start, end: start + SHORT_SAMPLE_BYTES, best: None };
+    let short = start + SHORT_SAMPLE_BYTES;
+    let mut trial = Trial { side, plain, start, end: short, best: None };
+    let mut best_of_all: Option<(Cost, Parameters)> = None;
     for parameters in former.into_iter().chain(evidence.candidates()) {
         trial.consider(parameters)?;
         if trial.is_perfect() {
-            break;
-        }
-    }
-    // How codes are named and where chunks begin shows in the whole sample.
-    let Some((_, best)) = trial.best.take() else { return Ok(evidence.without_matches()) };
-    trial.end = u64::MAX;
-    let styles: &[CodeStyle] = match best.style {
-        CodeStyle::Zlib => &[CodeStyle::Zlib],
-        _ => &[CodeStyle::Go, CodeStyle::GoAll],
-    };
-    for &style in styles {
-        trial.consider(Parameters { style, ..best })?;
-        for dictionary_bytes in [16 << 10, 32 << 10, 0] {
-            if let Some(bytes) = evidence.chunk_bytes {
-                let chunks = Some(Chunks { bytes, dictionary_bytes });
-                trial.consider(Parameters { style, chunks, ..best })?;
+            let found = evidence.refine(&mut trial)?;
+            if trial.is_perfect() {
+                return Ok(found);
             }
+            if best_of_all.is_none_or(|(least, _)| trial.costs_less_than(least)) {
+                best_of_all = trial.best;
+            }
+            trial.end = short;
+            trial.best = None;
         }
     }
-    Ok(trial.best.map_or(best, |(_, parameters)| parameters))
+    if best_of_all.is_none() {
+        if trial.best.is_none() {
+            return Ok(evidence.without_matches());
+        }
+        evidence.refine(&mut trial)?;
+        best_of_all = trial.best;
+    }
+    Ok(best_of_all.map_or_else(|| evidence.without_matches(), |(_, parameters)| parameters))
 }
 
 /// What a member's beginning tells without trying.
@@ -113,6 +114,24 @@ impl Evidence {
         }
     }
 
+    /// How codes are named and where chunks begin shows in the whole sample: tries what there is around the best model.
+    fn refine<R: Read, P: Write>(&self, trial: &mut Trial<'_, R, P>) -> Result<Parameters, Error> {
+        let Some((_, best)) = trial.best.take() else { return Ok(self.without_matches()) };
+        trial.end = u64::MAX;
+        trial.consider(best)?;
+        for dictionary_bytes in [16 << 10, 32 << 10, 0] {
+            if let (Some(bytes), false) = (self.chunk_bytes, trial.is_perfect()) {
+                let chunks = Some(Chunks { bytes, dictionary_bytes });
+                trial.consider(Parameters { chunks, ..best })?;
+            }
+        }
+        let best = trial.best.map_or(best, |(_, parameters)| parameters);
+        if best.style == CodeStyle::Go && matches!(best.boundary, Boundary::Units(_)) {
+            trial.consider(Parameters { style: CodeStyle::GoAll, ..best })?;
+        }
+        Ok(trial.best.map_or(best, |(_, parameters)| parameters))
+    }
+
     fn without_matches(&self) -> Parameters {
         let count = self.block_tokens.filter(|&count| count <= 1 << 16).unwrap_or(1 << 14);
         Parameters::new(Kind::Literals, 0, CodeStyle::Go, Boundary::Tokens(count.max(1) as u32))
@@ -142,13 +161,11 @@ impl Evidence {
     }
 
     fn go_family(&self, list: &mut Vec<Parameters>) {
-        let lazy = |kind, level| {
-            Parameters::new(kind, level, CodeStyle::Go, Boundary::Tokens(1 << 15))
-        };
+        let lazy =
+            |kind, level| Parameters::new(kind, level, CodeStyle::Go, Boundary::Tokens(1 << 15));
         let fast = |level| Parameters::new(Kind::KlauspostFast, level, CodeStyle::Go, UNITS);
-        let old = |level| {
-            Parameters::new(Kind::GoLazy, level, CodeStyle::Go, Boundary::Tokens(1 << 14))
-        };
+        let old =
+            |level| Parameters::new(Kind::GoLazy, level, CodeStyle::Go, Boundary::Tokens(1 << 14));
         let oldest = Parameters::new(Kind::GoFast, 1, CodeStyle::Go, UNITS);
         let lazy_kinds = [Kind::KlauspostLazy120, Kind::GoLazy127, Kind::KlauspostLazy115];
         if self.is_klauspost {
@@ -166,6 +183,7 @@ impl Evidence {
         list.extend([6, 9, 5, 7, 8, 4, 3, 2].map(old));
         list.push(oldest);
         list.extend([5, 6, 1, 4, 3, 2].map(fast));
+        list.push(Parameters { kind: Kind::KlauspostFast115, ..fast(4) });
         for level in [7, 8] {
             list.extend(lazy_kinds.iter().map(|&kind| lazy(kind, level)));
         }
@@ -209,7 +227,12 @@ impl Cost {
 
 impl<R: Read, P: Write> Trial<'_, R, P> {
     fn is_perfect(&self) -> bool {
-        self.best.is_some_and(|(cost, _)| cost.recipe_bytes < PERFECT_BYTES + cost.plain_bytes / 8192)
+        self.best
+            .is_some_and(|(cost, _)| cost.recipe_bytes < PERFECT_BYTES + cost.plain_bytes / 65_536)
+    }
+
+    fn costs_less_than(&self, other: Cost) -> bool {
+        self.best.is_some_and(|(cost, _)| cost.is_less(other))
     }
 
     fn consider(&mut self, parameters: Parameters) -> Result<(), Error> {
@@ -224,7 +247,6 @@ impl<R: Read, P: Write> Trial<'_, R, P> {
         }
         let plain_bytes = (describer.position() - self.start).max(1);
         let cost = Cost { recipe_bytes: describer.coder.recipe_bytes(), plain_bytes };
-        if std::env::var("KGR").is_ok() { eprintln!("  {:?} {cost:?}", parameters); }
         if self.best.is_none_or(|(best, _)| cost.is_less(best)) {
             self.best = Some((cost, parameters));
         }

@@ -1,8 +1,8 @@
 //! The stretch of plain bytes that is held in memory: some behind the current position, some in front.
 
-/// How much is kept behind the current position: a match reaches 32 KiB back, and the largest unit that a model works
-/// on as a whole is 64 KiB long.
-const KEPT_BYTES: usize = 128 << 10;
+/// How much is kept behind the current position: a match reaches 32 KiB back, the largest unit that a model works on as a
+/// whole is 64 KiB long, and one encoder looks at the beginning of a buffer of 320 KiB.
+const KEPT_BYTES: usize = 448 << 10;
 /// How much may pile up behind that before it is thrown away.
 const SLACK_BYTES: usize = 1 << 20;
 

@@ -2,7 +2,8 @@
 //!
 //! Single-pass encoders over units of up to 65,535 bytes, with hash tables that remember one or two places for each hash. A
 //! unit's matches may be longer than DEFLATE allows and are then said in pieces. A flushed rest below 128 bytes is
-//! not searched and makes the encoder forget what was before.
+//! not searched and makes the encoder forget what was before. Versions differ at level 4 alone: from 1.18 on, and in Go, the
+//! length of a second match is measured at a wrong place.
 
 use super::{Model, Prediction, View, common_length, load32, load64};
 use crate::gzip::token::{MAX_DISTANCE, MAX_MATCH, Token};
@@ -63,9 +64,19 @@ struct Found {
     next: u64,
 }
 
+/// How level 4 measures a match at the next position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecondMatch {
+    /// At its own place.
+    InPlace,
+    /// As far behind the beginning of the encoder's buffer as it should be before the position.
+    Misplaced,
+}
+
 /// The model.
 pub struct KlauspostFast {
     level: u8,
+    second_match: SecondMatch,
     short: Vec<u32>,
     pairs: Vec<Pair>,
     /// What has to be added to a position to get the place that tables hold.
@@ -156,7 +167,7 @@ const L3_BITS: u32 = 16;
 
 impl KlauspostFast {
     /// The model of one level.
-    pub fn new(number: u8) -> Self {
+    pub fn new(number: u8, second_match: SecondMatch) -> Self {
         let level = number.clamp(1, 6);
         let (short, pairs) = match level {
             1 => (L1_BITS, None),
@@ -166,6 +177,7 @@ impl KlauspostFast {
         };
         Self {
             level,
+            second_match,
             short: vec![0; 1 << short],
             pairs: vec![Pair::default(); pairs.map_or(0, |bits| 1 << bits)],
             shift: FAR,
@@ -382,7 +394,7 @@ impl KlauspostFast {
             if let Some(distance) = unit.matches(at, short_place, value) {
                 let long_place = self.pairs[hash7(now, L1_BITS)].newer;
                 if let Some(other) = unit.matches(next, long_place, now)
-                    && unit.length(next, other) > unit.length(at, distance)
+                    && self.second_length(unit, next, other) > unit.length(at, distance)
                 {
                     return Some(Hit { at: next, distance: other, length: 0, next });
                 }
@@ -390,6 +402,14 @@ impl KlauspostFast {
             }
             value = now;
         }
+    }
+
+    fn second_length(&self, unit: &Unit<'_>, next: usize, distance: usize) -> usize {
+        if self.second_match == SecondMatch::InPlace {
+            return unit.length(next, distance);
+        }
+        let limit = unit.end - next - 4;
+        common_length(unit.bytes, unit.history + distance + 4, next + 4, limit) + 4
     }
 
     fn enter_both(&mut self, unit: &Unit<'_>, index: usize, short: usize, long: usize) {

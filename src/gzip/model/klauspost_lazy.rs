@@ -152,7 +152,8 @@ impl KlauspostLazy {
     }
 
     fn hash(view: &View<'_>, position: u64) -> usize {
-        (load32(view.bytes, view.index(position)).wrapping_mul(HASH_PRIME) >> (32 - HASH_BITS)) as usize
+        (load32(view.bytes, view.index(position)).wrapping_mul(HASH_PRIME) >> (32 - HASH_BITS))
+            as usize
     }
 
     fn insert_through(&mut self, view: &View<'_>, last: u64) {
@@ -212,7 +213,8 @@ impl KlauspostLazy {
             let at = index - distance;
             if view.bytes[at + best.length] == view.bytes[index + best.length] {
                 let length = common_length(view.bytes, at, index, limit);
-                if length > best.length && self.gains(view, index, length, distance, &mut best_gain) {
+                if length > best.length && self.gains(view, index, length, distance, &mut best_gain)
+                {
                     best = Found { length, distance };
                     if length >= nice {
                         break;
@@ -239,10 +241,11 @@ impl KlauspostLazy {
             return true;
         }
         let bytes = &view.bytes[index..index + length];
-        let literals: i64 = bytes.iter().map(|&byte| i64::from(self.literal_bits[usize::from(byte)])).sum();
+        let literals: i64 =
+            bytes.iter().map(|&byte| i64::from(self.literal_bits[usize::from(byte)])).sum();
         let length_code = Token::matched(length, distance).symbol() - 257;
         let gain = literals
-            - i64::from(DISTANCE_EXTRA[distance_code(distance)])
+            - i64::from(distance_bits(distance))
             - self.version.base_cost
             - i64::from(LENGTH_EXTRA[length_code]);
         if gain <= *best_gain {
@@ -400,6 +403,16 @@ impl KlauspostLazy {
         self.has_pending = false;
         self.found = NONE;
         self.queue.clear();
+    }
+}
+
+/// What the encoder takes for the extra bits of a distance: those of the next larger one, which has none at the far end.
+fn distance_bits(distance: usize) -> u8 {
+    const PAST_THE_END: u8 = 6;
+    if distance == MAX_DISTANCE {
+        PAST_THE_END
+    } else {
+        DISTANCE_EXTRA[distance_code(distance + 1)]
     }
 }
 

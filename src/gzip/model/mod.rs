@@ -11,6 +11,7 @@ mod klauspost_lazy;
 mod literals;
 mod zlib;
 
+use self::klauspost_fast::SecondMatch;
 use super::error::Error;
 use super::huffman::CodeStyle;
 use super::plain::Plain;
@@ -126,8 +127,10 @@ pub enum Kind {
     GoLazy,
     /// Go's compress/flate up to 1.26, level 1.
     GoFast,
-    /// klauspost/compress and Go from 1.27 on, levels 1 to 6.
+    /// klauspost/compress 1.18 and later and Go from 1.27 on, levels 1 to 6.
     KlauspostFast,
+    /// klauspost/compress 1.15 to 1.17, levels 1 to 6.
+    KlauspostFast115,
     /// klauspost/compress 1.15, levels 7 to 9.
     KlauspostLazy115,
     /// klauspost/compress 1.20, levels 7 to 9.
@@ -141,7 +144,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [(u8, Self); 9] = [
+    const ALL: [(u8, Self); 10] = [
         (0, Self::Literals),
         (1, Self::GoLazy),
         (2, Self::GoFast),
@@ -151,6 +154,7 @@ impl Kind {
         (6, Self::GoLazy127),
         (7, Self::Zlib),
         (8, Self::Chain),
+        (9, Self::KlauspostFast115),
     ];
 }
 
@@ -189,7 +193,12 @@ impl Parameters {
             Kind::Literals => Box::new(literals::Literals),
             Kind::GoLazy => Box::new(go_lazy::GoLazy::new(level)),
             Kind::GoFast => Box::new(go_fast::GoFast::new()),
-            Kind::KlauspostFast => Box::new(klauspost_fast::KlauspostFast::new(level)),
+            Kind::KlauspostFast => {
+                Box::new(klauspost_fast::KlauspostFast::new(level, SecondMatch::Misplaced))
+            }
+            Kind::KlauspostFast115 => {
+                Box::new(klauspost_fast::KlauspostFast::new(level, SecondMatch::InPlace))
+            }
             Kind::KlauspostLazy115 => Box::new(klauspost_lazy::KlauspostLazy::version_115(level)),
             Kind::KlauspostLazy120 => Box::new(klauspost_lazy::KlauspostLazy::version_120(level)),
             Kind::GoLazy127 => Box::new(klauspost_lazy::KlauspostLazy::go_127(level)),
