@@ -150,7 +150,10 @@ impl Evidence {
         if self.has_shortest {
             list.truncate(9);
         }
-        list.push(Parameters::new(Kind::Chain, 0, CodeStyle::Zlib, self.boundary(1 << 16)));
+        let boundary = self.boundary(1 << 16);
+        list.extend(
+            [0, 1, 2].map(|level| Parameters::new(Kind::Chain, level, CodeStyle::Zlib, boundary)),
+        );
         list
     }
 

@@ -573,9 +573,10 @@ impl<C: Coder, S: Side> Describer<C, S> {
                 }
             }
             let view = View::new(&self.plain, limit);
-            let Prediction { token: predicted, surety } = walk.model.predict(&view, self.position);
+            let prediction = walk.model.predict(&view, self.position);
+            let predicted = prediction.token;
             let actual = self.side.token(self.span.len()).unwrap_or(predicted);
-            let context = &mut self.contexts.miss[usize::from(surety)];
+            let context = &mut self.contexts.miss[usize::from(prediction.surety)];
             let token = if self.coder.bit(context, actual != predicted)? {
                 let miss = Miss {
                     view,
@@ -583,7 +584,7 @@ impl<C: Coder, S: Side> Describer<C, S> {
                     model: &*walk.model,
                     bound: walk.cut.map_or(self.plain.end(), |cut| cut.position),
                 };
-                self.contexts.misses.pass(&mut self.coder, &miss, predicted, actual)?
+                self.contexts.misses.pass(&mut self.coder, &miss, prediction, actual)?
             } else {
                 predicted
             };

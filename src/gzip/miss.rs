@@ -1,7 +1,7 @@
 //! Passes a token that is not the predicted one.
 
 use super::error::Error;
-use super::model::{Model, View};
+use super::model::{Model, Prediction, SURETIES, View};
 use super::range::{Bit, Coder, Number, Tree};
 use super::token::{
     DISTANCE_BASE, DISTANCE_EXTRA, MAX_DISTANCE, MAX_MATCH, MIN_MATCH, Token, distance_code,
@@ -20,17 +20,35 @@ pub struct Miss<'a> {
 }
 
 /// What adapts along the misses of a recipe.
-#[derive(Default)]
 pub struct MissCoder {
-    /// Where a match was predicted: a literal, another length, another distance, another match.
+    /// By surety: whether it is not the alternative either.
+    is_other: Vec<Bit>,
+    /// Where a match was expected: a literal, another length, another distance, another match.
     kind: Tree<2>,
     is_shorter: Bit,
     difference: Number,
     length: Tree<8>,
     long_way: Bit,
-    is_ranked: Bit,
-    rank: Number,
+    /// By kind: whether the distance is said by its rank, and which one.
+    is_unranked: [Bit; 4],
+    rank: [Number; 4],
     distance_code: Tree<5>,
+}
+
+impl Default for MissCoder {
+    fn default() -> Self {
+        Self {
+            is_other: vec![Bit::QUICK; SURETIES],
+            kind: Tree::default(),
+            is_shorter: Bit::QUICK,
+            difference: Number::default(),
+            length: Tree::default(),
+            long_way: Bit::QUICK,
+            is_unranked: [Bit::QUICK; 4],
+            rank: Default::default(),
+            distance_code: Tree::default(),
+        }
+    }
 }
 
 const LITERAL: usize = 0;
@@ -41,7 +59,7 @@ const OTHER_MATCH: usize = 3;
 const BROKEN: Error = Error::Recipe { found: "a match that cannot be" };
 
 impl MissCoder {
-    /// Passes `actual`, which is not `predicted`.
+    /// Passes `actual`, which is not what was predicted.
     ///
     /// # Errors
     /// Those of [`Coder::bit`]; [`Error::Recipe`] for a match that the plain bytes have no room for.
@@ -49,24 +67,35 @@ impl MissCoder {
         &mut self,
         coder: &mut C,
         miss: &Miss<'_>,
-        predicted: Token,
+        prediction: Prediction,
         actual: Token,
     ) -> Result<Token, Error> {
-        let kind = if predicted.is_literal() {
+        let mut expected = prediction.token;
+        if let Some(alternative) = prediction.alternative {
+            let is_other = &mut self.is_other[usize::from(prediction.surety)];
+            if !coder.bit(is_other, actual != alternative)? {
+                return Ok(alternative);
+            }
+            if expected.is_literal() {
+                expected = alternative;
+            }
+        }
+        let kind = if expected.is_literal() {
             OTHER_MATCH
         } else {
-            coder.symbol(&mut self.kind, kind_of(predicted, actual))?
+            coder.symbol(&mut self.kind, kind_of(expected, actual))?
         };
         if kind == LITERAL {
             return Ok(Token::literal(miss.view.bytes[miss.view.index(miss.position)]));
         }
         let length = match kind {
-            OTHER_LENGTH => self.other_length(coder, predicted, actual)?,
-            OTHER_DISTANCE => predicted.length(),
-            _ => {
-                coder.symbol(&mut self.length, actual.length().max(MIN_MATCH) - MIN_MATCH)?
-                    + MIN_MATCH
+            OTHER_LENGTH => self.other_length(coder, expected, actual)?,
+            OTHER_DISTANCE => expected.length(),
+            _ if expected.is_literal() => {
+                let length = actual.length().max(MIN_MATCH) - MIN_MATCH;
+                coder.symbol(&mut self.length, length)? + MIN_MATCH
             }
+            _ => self.other_length(coder, expected, actual)?,
         };
         if length as u64 > miss.bound.saturating_sub(miss.position) || length > MAX_MATCH {
             return Err(BROKEN);
@@ -74,8 +103,8 @@ impl MissCoder {
         let is_long_way =
             length == MAX_MATCH && coder.bit(&mut self.long_way, actual.is_long_way())?;
         let distance = match kind {
-            OTHER_LENGTH => predicted.distance(),
-            _ => self.distance(coder, miss, length, actual.distance())?,
+            OTHER_LENGTH => expected.distance(),
+            _ => self.distance(coder, miss, kind, length, actual.distance())?,
         };
         Ok(if is_long_way {
             Token::matched_long_way(distance)
@@ -106,13 +135,14 @@ impl MissCoder {
         &mut self,
         coder: &mut C,
         miss: &Miss<'_>,
+        kind: usize,
         length: usize,
         actual: usize,
     ) -> Result<usize, Error> {
         let (view, position) = (&miss.view, miss.position);
         let rank = miss.model.rank(view, position, length, actual);
-        let distance = if coder.bit(&mut self.is_ranked, rank.is_some())? {
-            let rank = coder.number(&mut self.rank, rank.unwrap_or(0) as u64)?;
+        let distance = if !coder.bit(&mut self.is_unranked[kind], rank.is_none())? {
+            let rank = coder.number(&mut self.rank[kind], rank.unwrap_or(0) as u64)?;
             let rank = usize::try_from(rank).map_err(|_| BROKEN)?;
             miss.model.ranked(view, position, length, rank).ok_or(BROKEN)?
         } else {

@@ -196,11 +196,11 @@ impl Model for GoFast {
         }
         match self.found {
             Some(found) if found.start == position => {
-                Prediction { token: Token::matched(found.length, found.distance), surety: 2 }
+                Prediction::new(Token::matched(found.length, found.distance), 2)
             }
             found => {
                 let token = Token::literal(view.bytes[view.index(position)]);
-                Prediction { token, surety: u8::from(found.is_some()) }
+                Prediction::new(token, u8::from(found.is_some()))
             }
         }
     }

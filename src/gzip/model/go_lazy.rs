@@ -176,17 +176,17 @@ impl Model for GoLazy {
         self.ahead = Some((position, found));
         let literal = Token::literal(view.bytes[view.index(position)]);
         if found.length == 0 {
-            return Prediction { token: literal, surety: 0 };
+            return Prediction::new(literal, 0);
         }
         let matched = Token::matched(found.length, found.distance);
         if found.length < self.level.lazy && view.rest(position + 1) > found.length {
             let next = self.find(view, position + 1);
             self.ahead = Some((position + 1, next));
             if next.length > found.length {
-                return Prediction { token: literal, surety: 1 };
+                return Prediction::new(literal, 1);
             }
         }
-        Prediction { token: matched, surety: 2 }
+        Prediction::new(matched, 2)
     }
 
     fn commit(&mut self, view: &View<'_>, position: u64, token: Token) {

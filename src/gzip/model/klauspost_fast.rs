@@ -811,11 +811,11 @@ impl Model for KlauspostFast {
         match self.found {
             Some(found) if found.start <= position => {
                 let length = piece((found.end - position) as usize);
-                Prediction { token: Token::matched(length, found.distance), surety: 2 }
+                Prediction::new(Token::matched(length, found.distance), 2)
             }
             found => {
                 let token = Token::literal(view.bytes[view.index(position)]);
-                Prediction { token, surety: u8::from(found.is_some()) }
+                Prediction::new(token, u8::from(found.is_some()))
             }
         }
     }

@@ -460,7 +460,7 @@ impl Model for KlauspostLazy {
         }
         let literal = Token::literal(view.bytes[view.index(position)]);
         let token = self.queue.front().copied().unwrap_or(literal);
-        Prediction { token, surety: if token.is_literal() { 0 } else { 2 } }
+        Prediction::new(token, if token.is_literal() { 0 } else { 2 })
     }
 
     fn commit(&mut self, _view: &View<'_>, position: u64, token: Token) {

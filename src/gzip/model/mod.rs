@@ -55,6 +55,16 @@ pub struct Prediction {
     pub token: Token,
     /// How sure that is: an index below [`SURETIES`]. Predictions of one surety share their odds.
     pub surety: u8,
+    /// What it is most likely if not that.
+    pub alternative: Option<Token>,
+}
+
+impl Prediction {
+    /// A prediction without alternative.
+    #[inline]
+    pub fn new(token: Token, surety: u8) -> Self {
+        Self { token, surety, alternative: None }
+    }
 }
 
 /// How many degrees of surety there are.
@@ -203,7 +213,7 @@ impl Parameters {
             Kind::KlauspostLazy120 => Box::new(klauspost_lazy::KlauspostLazy::version_120(level)),
             Kind::GoLazy127 => Box::new(klauspost_lazy::KlauspostLazy::go_127(level)),
             Kind::Zlib => Box::new(zlib::Zlib::new(level, self.memory_level)),
-            Kind::Chain => Box::new(chain::Chain::new()),
+            Kind::Chain => Box::new(chain::Chain::new(level)),
         }
     }
 
