@@ -14,7 +14,7 @@ use super::token::MIN_MATCH;
 
 /// How many plain bytes of a member are parsed before a model is chosen. With 1 MiB the writers that work in chunks of
 /// that size begin their second one.
-const SAMPLE_BYTES: u64 = (1 << 20) + (256 << 10);
+const SAMPLE_BYTES: u64 = (1 << 20) + (512 << 10);
 /// How many of them the encoders and levels are tried on.
 const SHORT_SAMPLE_BYTES: u64 = 160 << 10;
 /// A member's own bytes in a recipe: what even a perfect model costs.
@@ -126,7 +126,8 @@ impl Evidence {
             }
         }
         let best = trial.best.map_or(best, |(_, parameters)| parameters);
-        if best.style == CodeStyle::Go && matches!(best.boundary, Boundary::Units(_)) {
+        let is_klauspost = !matches!(best.kind, Kind::GoLazy | Kind::GoFast);
+        if best.style == CodeStyle::Go && is_klauspost {
             trial.consider(Parameters { style: CodeStyle::GoAll, ..best })?;
         }
         Ok(trial.best.map_or(best, |(_, parameters)| parameters))

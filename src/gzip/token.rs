@@ -50,11 +50,6 @@ impl Token {
         self.0 >> 16 == LONG_WAY_258
     }
 
-    /// The byte of a literal.
-    pub const fn byte(self) -> u8 {
-        (self.0 & 0xff) as u8
-    }
-
     /// The length of a match, 0 for a literal.
     pub const fn length(self) -> usize {
         let length = (self.0 >> 16) as usize;

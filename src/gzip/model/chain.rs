@@ -3,6 +3,7 @@
 //! Expects the longest match among near ones, put off by one byte if the next position has a longer one. How sure that is
 //! depends on both matches, so that what the real encoder does in each case is learned from the stream itself.
 
+use super::chains::Chains;
 use super::{Model, Prediction, View, common_length};
 use crate::gzip::token::{MAX_DISTANCE, MAX_MATCH, MIN_MATCH, Token};
 
@@ -25,8 +26,8 @@ pub struct Chain {
     depth: usize,
     /// The shortest match that is expected.
     least: usize,
-    heads: Vec<u32>,
-    previous: Vec<u32>,
+    chains: Chains,
+    /// Where places count from: this position is place 1.
     origin: u64,
     inserted: u64,
     ahead: Option<(u64, Found)>,
@@ -40,15 +41,11 @@ impl Chain {
             1 => (1, MIN_MATCH + 1),
             _ => (6, MIN_MATCH),
         };
-        Self {
-            depth,
-            least,
-            heads: vec![0; 1 << HASH_BITS],
-            previous: vec![0; MAX_DISTANCE],
-            origin: 0,
-            inserted: 0,
-            ahead: None,
-        }
+        Self { depth, least, chains: Chains::new(HASH_BITS), origin: 0, inserted: 0, ahead: None }
+    }
+
+    fn place(&self, position: u64) -> u32 {
+        ((position - self.origin) as u32).wrapping_add(1)
     }
 
     fn insert_through(&mut self, view: &View<'_>, last: u64) {
@@ -58,30 +55,23 @@ impl Chain {
             let Some(bytes) = view.bytes[index..].first_chunk::<3>() else { break };
             let value = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]);
             let hash = value.wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS);
-            let position = (self.inserted - self.origin) as u32;
-            let head = &mut self.heads[hash as usize];
-            self.previous[position as usize % MAX_DISTANCE] = *head;
-            *head = position.wrapping_add(1);
+            self.chains.insert(hash as usize, self.place(self.inserted));
             self.inserted += 1;
         }
     }
 
     /// The distances in front of `position`, nearest first, of places that may share three bytes with it.
     fn candidates(&self, position: u64) -> impl Iterator<Item = usize> + '_ {
-        let here = (position - self.origin) as u32;
+        let here = self.place(position);
         let most = MAX_DISTANCE.min((position - self.origin) as usize);
-        let first =
-            if position < self.inserted { self.previous[here as usize % MAX_DISTANCE] } else { 0 };
-        let mut former = 0;
-        let mut place = first;
+        let is_known = position < self.inserted;
+        let mut distance = 0;
         std::iter::from_fn(move || {
-            let distance = here.wrapping_add(1).wrapping_sub(place) as usize;
-            if place == 0 || distance <= former || distance > most {
-                return None;
-            }
-            former = distance;
-            place = self.previous[place.wrapping_sub(1) as usize % MAX_DISTANCE];
-            Some(distance)
+            let is_over = !is_known || distance == MAX_DISTANCE;
+            let step =
+                if is_over { 0 } else { self.chains.step(here.wrapping_sub(distance as u32)) };
+            distance += step;
+            (step != 0 && distance <= most).then_some(distance)
         })
     }
 
@@ -144,8 +134,7 @@ impl Model for Chain {
     }
 
     fn restart(&mut self, view: &View<'_>, position: u64, dictionary_bytes: usize) {
-        self.heads.fill(0);
-        self.previous.fill(0);
+        self.chains.clear();
         self.origin = position - dictionary_bytes as u64;
         self.inserted = self.origin;
         self.ahead = None;

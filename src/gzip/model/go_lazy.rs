@@ -4,7 +4,8 @@
 //! 4 to 9; at levels 2 and 3 those inside a long match do not. Levels 4 to 9 put a match off by one byte if the next
 //! position has a longer one. A match of four bytes counts only up to a distance of 4,096.
 
-use super::{Model, Prediction, View, common_length};
+use super::chains::Chains;
+use super::{Model, Prediction, View, common_length, may_be_longer};
 use crate::gzip::token::{MAX_DISTANCE, MAX_MATCH, Token};
 
 const WINDOW: u64 = MAX_DISTANCE as u64;
@@ -51,11 +52,8 @@ struct Found {
 /// The model.
 pub struct GoLazy {
     level: Level,
-    /// The newest position of each hash, plus one, as of [`GoLazy::origin`]; 0 is none.
-    heads: Vec<u32>,
-    /// For each position modulo the window, the one before it with the same hash.
-    previous: Vec<u32>,
-    /// Where positions count from.
+    chains: Chains,
+    /// Where places count from: this position is place 1.
     origin: u64,
     /// Where the encoder's window begins.
     window: u64,
@@ -70,13 +68,16 @@ impl GoLazy {
     pub fn new(number: u8) -> Self {
         Self {
             level: level(number),
-            heads: vec![0; 1 << HASH_BITS],
-            previous: vec![0; MAX_DISTANCE],
+            chains: Chains::new(HASH_BITS),
             origin: 0,
             window: 0,
             inserted: 0,
             ahead: None,
         }
+    }
+
+    fn place(&self, position: u64) -> u32 {
+        ((position - self.origin) as u32).wrapping_add(1)
     }
 
     #[inline]
@@ -86,10 +87,7 @@ impl GoLazy {
             let index = view.index(self.inserted);
             let Some(bytes) = view.bytes[index..].first_chunk::<4>() else { break };
             let hash = u32::from_be_bytes(*bytes).wrapping_mul(0x1e35_a7bd) >> (32 - HASH_BITS);
-            let position = (self.inserted - self.origin) as u32;
-            let head = &mut self.heads[hash as usize];
-            self.previous[position as usize % MAX_DISTANCE] = *head;
-            *head = position.wrapping_add(1);
+            self.chains.insert(hash as usize, self.place(self.inserted));
             self.inserted += 1;
         }
         self.inserted = self.inserted.max(last + 1);
@@ -113,19 +111,19 @@ impl GoLazy {
         }
         let limit = lookahead.min(MAX_MATCH);
         let nice = self.level.nice.min(limit);
-        let here = (position - self.origin) as u32;
+        let here = self.place(position);
         let lowest = position.saturating_sub(WINDOW).max(self.window);
         let farthest = (position - lowest) as usize;
         let index = view.index(position);
         let mut best = Found { length: MIN_LENGTH - 1, distance: 0 };
-        let mut candidate = self.previous[here as usize % MAX_DISTANCE];
+        let mut step = self.chains.step(here);
+        let mut distance = step;
         for _ in 0..self.level.chain {
-            let distance = here.wrapping_add(1).wrapping_sub(candidate) as usize;
-            if candidate == 0 || distance == 0 || distance > farthest {
+            if step == 0 || distance > farthest {
                 break;
             }
             let at = index - distance;
-            if view.bytes[at + best.length] == view.bytes[index + best.length] {
+            if may_be_longer(view.bytes, at, index, best.length) {
                 let length = common_length(view.bytes, at, index, limit);
                 if length > best.length && (length > MIN_LENGTH || distance <= NEAR) {
                     best = Found { length, distance };
@@ -134,10 +132,11 @@ impl GoLazy {
                     }
                 }
             }
-            if distance == farthest && farthest == MAX_DISTANCE {
+            if distance == MAX_DISTANCE {
                 break;
             }
-            candidate = self.previous[candidate.wrapping_sub(1) as usize % MAX_DISTANCE];
+            step = self.chains.step(here.wrapping_sub(distance as u32));
+            distance += step;
         }
         if best.distance == 0 { Found::default() } else { best }
     }
@@ -149,8 +148,7 @@ impl Model for GoLazy {
     }
 
     fn restart(&mut self, view: &View<'_>, position: u64, dictionary_bytes: usize) {
-        self.heads.fill(0);
-        self.previous.fill(0);
+        self.chains.clear();
         self.origin = position - dictionary_bytes as u64;
         self.window = self.origin;
         self.inserted = self.origin;

@@ -6,7 +6,8 @@
 
 use std::collections::VecDeque;
 
-use super::{Model, Prediction, View, common_length, load32};
+use super::chains::Chains;
+use super::{Model, Prediction, View, common_length, load32, may_be_longer};
 use crate::gzip::huffman::package_lengths;
 use crate::gzip::token::{
     DISTANCE_EXTRA, LENGTH_EXTRA, MAX_DISTANCE, MAX_MATCH, Token, distance_code,
@@ -70,8 +71,8 @@ const NONE: Found = Found { length: MIN_LENGTH - 1, distance: 0 };
 pub struct KlauspostLazy {
     version: Version,
     level: Level,
-    heads: Vec<u32>,
-    previous: Vec<u32>,
+    chains: Chains,
+    /// Where places count from: this position is place 1.
     origin: u64,
     inserted: u64,
     /// Where the encoder's window begins, and where it was filled to when the current work began.
@@ -94,8 +95,7 @@ impl KlauspostLazy {
         Self {
             version,
             level: level(number),
-            heads: vec![0; 1 << HASH_BITS],
-            previous: vec![0; MAX_DISTANCE],
+            chains: Chains::new(HASH_BITS),
             origin: 0,
             inserted: 0,
             window: 0,
@@ -156,14 +156,15 @@ impl KlauspostLazy {
             as usize
     }
 
+    fn place(&self, position: u64) -> u32 {
+        ((position - self.origin) as u32).wrapping_add(1)
+    }
+
     fn insert_through(&mut self, view: &View<'_>, last: u64) {
         let end = (last + 1).min(self.insert_end());
         while self.inserted < end {
             let hash = Self::hash(view, self.inserted);
-            let position = (self.inserted - self.origin) as u32;
-            let head = &mut self.heads[hash];
-            self.previous[position as usize % MAX_DISTANCE] = *head;
-            *head = position.wrapping_add(1);
+            self.chains.insert(hash, self.place(self.inserted));
             self.inserted += 1;
         }
         self.inserted = self.inserted.max(last + 1);
@@ -197,21 +198,21 @@ impl KlauspostLazy {
     }
 
     fn find(&self, view: &View<'_>) -> Found {
-        let here = (self.at - self.origin) as u32;
+        let here = self.place(self.at);
         let index = view.index(self.at);
         let limit = ((self.window_end - self.at) as usize).min(MAX_MATCH);
         let nice = self.level.nice.min(limit);
         let farthest = (self.at - self.lowest()) as usize;
         let mut best = NONE;
         let mut best_gain = self.version.least_gain;
-        let mut candidate = self.previous[here as usize % MAX_DISTANCE];
+        let mut step = self.chains.step(here);
+        let mut distance = step;
         for _ in 0..self.level.chain {
-            let distance = here.wrapping_add(1).wrapping_sub(candidate) as usize;
-            if candidate == 0 || distance == 0 || distance > farthest {
+            if step == 0 || distance > farthest {
                 break;
             }
             let at = index - distance;
-            if view.bytes[at + best.length] == view.bytes[index + best.length] {
+            if may_be_longer(view.bytes, at, index, best.length) {
                 let length = common_length(view.bytes, at, index, limit);
                 if length > best.length && self.gains(view, index, length, distance, &mut best_gain)
                 {
@@ -224,7 +225,8 @@ impl KlauspostLazy {
             if distance == farthest {
                 break;
             }
-            candidate = self.previous[candidate.wrapping_sub(1) as usize % MAX_DISTANCE];
+            step = self.chains.step(here.wrapping_sub(distance as u32));
+            distance += step;
         }
         best
     }
@@ -333,8 +335,8 @@ impl KlauspostLazy {
 
     /// Where the bytes at `end` were last, less `back`; none where that is too far or nowhere.
     fn place_of_end(&self, view: &View<'_>, end: u64, back: u64) -> Option<u64> {
-        let head = self.heads[Self::hash(view, end)];
-        let distance = ((self.at - self.origin) as u32).wrapping_add(1).wrapping_sub(head);
+        let head = self.chains.head(Self::hash(view, end));
+        let distance = self.place(self.at).wrapping_sub(head);
         if head == 0 || u64::from(distance) > self.at - self.window {
             return None;
         }
@@ -422,8 +424,7 @@ impl Model for KlauspostLazy {
     }
 
     fn restart(&mut self, view: &View<'_>, position: u64, dictionary_bytes: usize) {
-        self.heads.fill(0);
-        self.previous.fill(0);
+        self.chains.clear();
         self.origin = position - dictionary_bytes as u64;
         self.inserted = self.origin;
         self.window = self.origin;

@@ -4,6 +4,7 @@
 //! kind with a new number.
 
 mod chain;
+mod chains;
 mod go_fast;
 mod go_lazy;
 mod klauspost_fast;
@@ -16,7 +17,7 @@ use super::error::Error;
 use super::huffman::CodeStyle;
 use super::plain::Plain;
 use super::range::{Coder, Number};
-use super::token::Token;
+use super::token::{MIN_MATCH, Token};
 
 /// The plain bytes as an encoder sees them.
 #[derive(Clone, Copy, Debug)]
@@ -287,6 +288,15 @@ pub fn common_length(bytes: &[u8], a: usize, b: usize, limit: usize) -> usize {
     }
     first[length..].iter().zip(&second[length..]).take_while(|(left, right)| left == right).count()
         + length
+}
+
+/// Whether a match `at` can be longer than `length` (2 or more), by the bytes where that would end.
+#[inline]
+pub fn may_be_longer(bytes: &[u8], at: usize, index: usize, length: usize) -> bool {
+    if length < MIN_MATCH {
+        return bytes[at + 1..at + 3] == bytes[index + 1..index + 3];
+    }
+    load32(bytes, at + length - 3) == load32(bytes, index + length - 3)
 }
 
 /// The four bytes at `index`, lowest first.

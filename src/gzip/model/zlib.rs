@@ -5,7 +5,8 @@
 //! hand. Distances stay 262 bytes below the window; a match of three bytes counts only up to a distance of 4,096 at
 //! levels 4 to 9. The very first byte of an input is never found.
 
-use super::{Model, Prediction, View, common_length};
+use super::chains::Chains;
+use super::{Model, Prediction, View, common_length, may_be_longer};
 use crate::gzip::token::{MAX_DISTANCE, MAX_MATCH, MIN_MATCH, Token};
 
 /// The farthest match: the window less the lookahead that is always kept.
@@ -55,9 +56,8 @@ pub struct Zlib {
     level: Level,
     hash_shift: u32,
     hash_mask: u32,
-    /// The newest position of each hash as of [`Zlib::origin`]; 0 is none, and so is the first position.
-    heads: Vec<u32>,
-    previous: Vec<u32>,
+    chains: Chains,
+    /// Where places count from: this position is place 0, which is none.
     origin: u64,
     inserted: u64,
     /// The match at a position, where it was looked for already.
@@ -72,8 +72,7 @@ impl Zlib {
             level: level(number),
             hash_shift: hash_bits.div_ceil(3),
             hash_mask: (1 << hash_bits) - 1,
-            heads: vec![0; 1 << hash_bits],
-            previous: vec![0; MAX_DISTANCE],
+            chains: Chains::new(hash_bits),
             origin: 0,
             inserted: 0,
             ahead: None,
@@ -90,10 +89,7 @@ impl Zlib {
             let [first, second, third] = bytes.map(u32::from);
             let shift = self.hash_shift;
             let hash = ((first << shift ^ second) << shift ^ third) & self.hash_mask;
-            let position = (self.inserted - self.origin) as u32;
-            let head = &mut self.heads[hash as usize];
-            self.previous[position as usize % MAX_DISTANCE] = *head;
-            *head = position;
+            self.chains.insert(hash as usize, (self.inserted - self.origin) as u32);
             self.inserted += 1;
         }
     }
@@ -111,17 +107,14 @@ impl Zlib {
         let nice = self.level.nice.min(lookahead);
         let chain = if least >= self.level.good { self.level.chain / 4 } else { self.level.chain };
         let mut best = Found { length: least, distance: 0 };
-        let mut candidate = self.previous[here as usize % MAX_DISTANCE];
+        let mut step = self.chains.step(here);
+        let mut distance = step;
         for _ in 0..chain {
-            let distance = here.wrapping_sub(candidate) as usize;
-            if candidate == 0 || distance == 0 || distance > REACH {
+            if step == 0 || distance > REACH || best.length >= limit {
                 break;
             }
             let at = index - distance;
-            let is_longer = best.length < limit
-                && view.bytes[at + best.length] == view.bytes[index + best.length]
-                && view.bytes[at + best.length - 1] == view.bytes[index + best.length - 1];
-            if is_longer {
+            if may_be_longer(view.bytes, at, index, best.length) {
                 let length = common_length(view.bytes, at, index, limit);
                 if length > best.length {
                     best = Found { length, distance };
@@ -130,7 +123,8 @@ impl Zlib {
                     }
                 }
             }
-            candidate = self.previous[candidate as usize % MAX_DISTANCE];
+            step = self.chains.step(here.wrapping_sub(distance as u32));
+            distance += step;
         }
         if best.distance == 0 {
             return NONE;
@@ -148,8 +142,7 @@ impl Model for Zlib {
     }
 
     fn restart(&mut self, view: &View<'_>, position: u64, dictionary_bytes: usize) {
-        self.heads.fill(0);
-        self.previous.fill(0);
+        self.chains.clear();
         self.origin = position - dictionary_bytes as u64;
         self.inserted = self.origin;
         self.ahead = None;
