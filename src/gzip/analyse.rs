@@ -64,7 +64,7 @@ pub fn analyse<R: Read, P: Write, W: Write>(
     let mut header = Vec::new();
     loop {
         let actual = describer.side.parser()?.begin_member()?;
-        header = contexts.header(&mut describer.coder, &header, actual)?;
+        header = contexts.header(&mut describer.coder, &header, &actual)?;
         describer.side.feed = Feed::default();
         let parameters = choose(
             &mut describer.side,
@@ -130,7 +130,7 @@ impl StreamContexts {
         &mut self,
         coder: &mut C,
         former: &[u8],
-        actual: Vec<u8>,
+        actual: &[u8],
     ) -> Result<Vec<u8>, Error> {
         if !coder.bit(&mut self.is_other_header, former != actual)? {
             return Ok(former.to_vec());

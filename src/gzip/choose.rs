@@ -70,17 +70,32 @@ pub fn choose<R: Read, P: Write>(
 
 /// What a member's beginning tells without trying.
 struct Evidence {
-    /// Whether there are any matches, and any of three bytes.
-    has_matches: bool,
-    has_shortest: bool,
+    matches: Matches,
+    writer: Writer,
     /// How many tokens its first block has, if another one follows.
     block_tokens: Option<u64>,
     /// Whether blocks end where the units of fast encoders end.
     has_units: bool,
     /// After how many plain bytes the input is flushed for the first time.
     chunk_bytes: Option<u32>,
-    is_klauspost: bool,
-    is_fastest: bool,
+}
+
+/// Which matches there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Matches {
+    None,
+    /// None of three bytes: Go's and klauspost's encoders never make any.
+    NoShortest,
+    Any,
+}
+
+/// What a member's header says of its writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writer {
+    Klauspost,
+    /// Any, at its fastest level.
+    Fastest,
+    Any,
 }
 
 impl Evidence {
@@ -103,14 +118,24 @@ impl Evidence {
             _ if bytes.is_multiple_of(131_072) => 131_072,
             _ => bytes,
         });
+        let matches = match (has_matches, has_shortest) {
+            (false, _) => Matches::None,
+            (true, false) => Matches::NoShortest,
+            (true, true) => Matches::Any,
+        };
+        let writer = if header.get(4..8) == Some(&GO_ZERO_TIME[..]) {
+            Writer::Klauspost
+        } else if header.get(8) == Some(&4) {
+            Writer::Fastest
+        } else {
+            Writer::Any
+        };
         Self {
-            has_matches,
-            has_shortest,
+            matches,
+            writer,
             block_tokens: block_tokens.map(|block| block.tokens),
             has_units: feed.blocks.iter().filter(is_whole).any(is_unit),
             chunk_bytes: chunk_bytes.filter(|&bytes| bytes >= 1 << 10),
-            is_klauspost: header.get(4..8) == Some(&GO_ZERO_TIME[..]),
-            is_fastest: header.get(8) == Some(&4),
         }
     }
 
@@ -140,15 +165,15 @@ impl Evidence {
 
     /// What to try, the likeliest first.
     fn candidates(&self) -> Vec<Parameters> {
-        if !self.has_matches {
+        if self.matches == Matches::None {
             return Vec::new();
         }
         let mut list = Vec::new();
-        if !self.has_shortest {
+        if self.matches == Matches::NoShortest {
             self.go_family(&mut list);
         }
         self.zlib_family(&mut list);
-        if self.has_shortest {
+        if self.matches == Matches::Any {
             list.truncate(9);
         }
         let boundary = self.boundary(1 << 16);
@@ -172,9 +197,9 @@ impl Evidence {
             |level| Parameters::new(Kind::GoLazy, level, CodeStyle::Go, Boundary::Tokens(1 << 14));
         let oldest = Parameters::new(Kind::GoFast, 1, CodeStyle::Go, UNITS);
         let lazy_kinds = [Kind::KlauspostLazy120, Kind::GoLazy127, Kind::KlauspostLazy115];
-        if self.is_klauspost {
+        if self.writer == Writer::Klauspost {
             list.extend([5, 6, 1].map(fast));
-        } else if self.is_fastest {
+        } else if self.writer == Writer::Fastest {
             list.extend([oldest, fast(1)]);
         } else if self.block_tokens == Some(1 << 14) {
             list.extend([6, 9].map(old));

@@ -172,9 +172,8 @@ fn tree_lengths(weights: &[u32], max_bits: usize, lengths: &mut [u8]) {
     while heap.len() < 2 {
         // A code of one symbol is made whole with symbol 0 or 1, or the next one.
         let symbol = match highest {
-            None => 0,
             Some(last) if last < 2 => last + 1,
-            Some(_) => 0,
+            _ => 0,
         };
         if symbol > highest.unwrap_or(0) || highest.is_none() {
             highest = Some(symbol);

@@ -371,18 +371,18 @@ impl<R: Read, W: Write> Parser<R, W> {
             self.bits.refill()?;
             let mut bits = self.bits.peek();
             let available = self.bits.available();
-            let (symbol, mut taken) = self.literals.look_up(bits);
-            if taken == 0 || taken > available {
+            let (symbol, mut width) = self.literals.look_up(bits);
+            if width == 0 || width > available {
                 return Err(self.no_code(available < 15));
             }
             if symbol < END_OF_BLOCK {
-                self.bits.consume(taken);
+                self.bits.consume(width);
                 out.push(symbol as u8);
                 feed.tokens.push(Token::literal(symbol as u8));
                 continue;
             }
             if symbol == END_OF_BLOCK {
-                self.bits.consume(taken);
+                self.bits.consume(width);
                 self.state = State::BetweenBlocks;
                 break;
             }
@@ -390,28 +390,28 @@ impl<R: Read, W: Write> Parser<R, W> {
             if code >= LENGTH_BASE.len() {
                 return Err(self.corrupt("a length symbol without meaning"));
             }
-            bits >>= taken;
+            bits >>= width;
             let extra_bits = u32::from(LENGTH_EXTRA[code]);
             let extra = (bits & ((1 << extra_bits) - 1)) as usize;
             let length = usize::from(LENGTH_BASE[code]) + extra;
             bits >>= extra_bits;
-            taken += extra_bits;
-            let (distance_code, distance_taken) = self.distances.look_up(bits);
-            if distance_taken == 0 {
+            width += extra_bits;
+            let (distance_code, distance_width) = self.distances.look_up(bits);
+            if distance_width == 0 {
                 return Err(self.no_code(available < 48));
             }
             if distance_code >= DISTANCE_BASE.len() {
                 return Err(self.corrupt("a distance symbol without meaning"));
             }
-            bits >>= distance_taken;
+            bits >>= distance_width;
             let extra_bits = u32::from(DISTANCE_EXTRA[distance_code]);
             let extra = (bits & ((1 << extra_bits) - 1)) as usize;
             let distance = usize::from(DISTANCE_BASE[distance_code]) + extra;
-            taken += distance_taken + extra_bits;
-            if taken > available {
+            width += distance_width + extra_bits;
+            if width > available {
                 return Err(self.no_code(true));
             }
-            self.bits.consume(taken);
+            self.bits.consume(width);
             if distance > (out.len() - first).min(MAX_DISTANCE) {
                 return Err(self.corrupt("a match from before the beginning"));
             }

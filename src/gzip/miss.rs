@@ -141,24 +141,29 @@ impl MissCoder {
     ) -> Result<usize, Error> {
         let (view, position) = (&miss.view, miss.position);
         let rank = miss.model.rank(view, position, length, actual);
-        let distance = if !coder.bit(&mut self.is_unranked[kind], rank.is_none())? {
+        let is_unranked = coder.bit(&mut self.is_unranked[kind], rank.is_none())?;
+        let distance = if is_unranked {
+            self.plain_distance(coder, actual)?
+        } else {
             let rank = coder.number(&mut self.rank[kind], rank.unwrap_or(0) as u64)?;
             let rank = usize::try_from(rank).map_err(|_| BROKEN)?;
             miss.model.ranked(view, position, length, rank).ok_or(BROKEN)?
-        } else {
-            let actual = actual.max(1);
-            let code = coder.symbol(&mut self.distance_code, distance_code(actual))?;
-            if code >= DISTANCE_BASE.len() {
-                return Err(BROKEN);
-            }
-            let base = usize::from(DISTANCE_BASE[code]);
-            let extra = actual.saturating_sub(base) as u64;
-            base + coder.even_bits(u32::from(DISTANCE_EXTRA[code]), extra)? as usize
         };
         if distance > MAX_DISTANCE || distance as u64 > position - view.start {
             return Err(BROKEN);
         }
         Ok(distance)
+    }
+
+    fn plain_distance<C: Coder>(&mut self, coder: &mut C, actual: usize) -> Result<usize, Error> {
+        let actual = actual.max(1);
+        let code = coder.symbol(&mut self.distance_code, distance_code(actual))?;
+        if code >= DISTANCE_BASE.len() {
+            return Err(BROKEN);
+        }
+        let base = usize::from(DISTANCE_BASE[code]);
+        let extra = actual.saturating_sub(base) as u64;
+        Ok(base + coder.even_bits(u32::from(DISTANCE_EXTRA[code]), extra)? as usize)
     }
 }
 

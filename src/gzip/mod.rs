@@ -22,6 +22,8 @@ mod inflate;
 mod member;
 mod miss;
 mod model;
+#[cfg(test)]
+mod odd;
 mod plain;
 mod range;
 mod rebuild;

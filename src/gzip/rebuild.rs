@@ -39,7 +39,7 @@ pub fn rebuild<T: Read, R: Read, W: Write>(
     let mut decoder = Decoder::new(recipe)?;
     let mut contexts = StreamContexts::default();
     let side = Rebuilt::new(plain, BitWriter::new(gzip, limit_bytes));
-    let mut header = contexts.header(&mut decoder, &[], Vec::new())?;
+    let mut header = contexts.header(&mut decoder, &[], &[])?;
     let mut describer = Describer::new(decoder, side, Plain::default(), 0);
     let mut former: Option<(Parameters, Box<dyn Model>)> = None;
     let nothing = Parameters::new(Kind::Literals, 0, CodeStyle::Go, Boundary::Tokens(1));
@@ -57,7 +57,7 @@ pub fn rebuild<T: Read, R: Read, W: Write>(
         if contexts.is_last(&mut describer.coder)? {
             break;
         }
-        header = contexts.header(&mut describer.coder, &header, Vec::new())?;
+        header = contexts.header(&mut describer.coder, &header, &[])?;
     }
     while let Some(byte) = contexts.garbage(&mut describer.coder, None)? {
         describer.side.gzip.bytes(&[byte])?;
@@ -81,7 +81,7 @@ fn read_magic(recipe: &mut impl Read) -> Result<(), Error> {
 }
 
 /// The side that is told what comes, and writes it.
-struct Rebuilt<R, W> {
+pub struct Rebuilt<R, W> {
     reader: R,
     gzip: BitWriter<W>,
     checksum: crc32fast::Hasher,
@@ -92,7 +92,8 @@ struct Rebuilt<R, W> {
 }
 
 impl<R: Read, W: Write> Rebuilt<R, W> {
-    fn new(reader: R, gzip: BitWriter<W>) -> Self {
+    /// Reads plain bytes from `reader` and writes to `gzip`.
+    pub fn new(reader: R, gzip: BitWriter<W>) -> Self {
         Self {
             reader,
             gzip,
@@ -104,25 +105,35 @@ impl<R: Read, W: Write> Rebuilt<R, W> {
         }
     }
 
-    fn begin_member(&mut self, header: &[u8]) -> Result<(), Error> {
+    /// Begins a member with this header.
+    pub fn begin_member(&mut self, header: &[u8]) -> Result<(), Error> {
         self.checksum = crc32fast::Hasher::new();
         self.member_bytes = 0;
         self.gzip.bytes(header)
     }
 
-    fn end_member(&mut self, padding: u8) -> Result<(), Error> {
+    /// Writes what fills the last block's last byte, and the trailer.
+    pub fn end_member(&mut self, padding: u8) -> Result<(), Error> {
         self.gzip.align(padding)?;
         self.gzip.bytes(&self.checksum.clone().finalize().to_le_bytes())?;
         self.gzip.bytes(&(self.member_bytes as u32).to_le_bytes())
     }
 
-    fn finish(mut self) -> Result<u64, Error> {
+    /// Ends the stream; no plain bytes may be left.
+    pub fn finish(mut self) -> Result<u64, Error> {
         let mut rest = Vec::new();
         let left = self.reader.by_ref().take(1).read_to_end(&mut rest).map_err(Error::ReadPlain)?;
         if left > 0 {
             return Err(Error::PlainTooLong { plain_bytes: self.plain_bytes });
         }
         self.gzip.finish()
+    }
+
+    /// Counts plain bytes into the trailer.
+    pub fn account(&mut self, plain: &[u8]) {
+        self.checksum.update(plain);
+        self.member_bytes += plain.len() as u64;
+        self.plain_bytes += plain.len() as u64;
     }
 
     fn code_header(&mut self, header: &CodeHeader) -> Result<(), Error> {
@@ -181,9 +192,7 @@ impl<R: Read, W: Write> Side for Rebuilt<R, W> {
         if found < missing {
             return Err(Error::PlainTooShort { plain_bytes: plain.end() });
         }
-        self.checksum.update(plain.range(from, position));
-        self.member_bytes += found;
-        self.plain_bytes += found;
+        self.account(plain.range(from, position));
         Ok(())
     }
 

@@ -12,6 +12,10 @@ pub struct Chains {
 
 impl Chains {
     /// Empty chains for hashes of `hash_bits` bits.
+    #[expect(
+        clippy::large_stack_arrays,
+        reason = "64 KiB once, for look-ups without bounds checks"
+    )]
     pub fn new(hash_bits: u32) -> Self {
         Self { heads: vec![0; 1 << hash_bits], steps: Box::new([0; MAX_DISTANCE]) }
     }

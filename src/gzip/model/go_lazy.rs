@@ -5,7 +5,7 @@
 //! position has a longer one. A match of four bytes counts only up to a distance of 4,096.
 
 use super::chains::Chains;
-use super::{Model, Prediction, View, common_length, may_be_longer};
+use super::{Model, Prediction, Tail, View, common_length};
 use crate::gzip::token::{MAX_DISTANCE, MAX_MATCH, Token};
 
 const WINDOW: u64 = MAX_DISTANCE as u64;
@@ -116,6 +116,7 @@ impl GoLazy {
         let farthest = (position - lowest) as usize;
         let index = view.index(position);
         let mut best = Found { length: MIN_LENGTH - 1, distance: 0 };
+        let mut tail = Tail::new(view.bytes, index, best.length);
         let mut step = self.chains.step(here);
         let mut distance = step;
         for _ in 0..self.level.chain {
@@ -123,13 +124,14 @@ impl GoLazy {
                 break;
             }
             let at = index - distance;
-            if may_be_longer(view.bytes, at, index, best.length) {
+            if tail.fits(view.bytes, at) {
                 let length = common_length(view.bytes, at, index, limit);
                 if length > best.length && (length > MIN_LENGTH || distance <= NEAR) {
                     best = Found { length, distance };
                     if length >= nice {
                         break;
                     }
+                    tail = Tail::new(view.bytes, index, length);
                 }
             }
             if distance == MAX_DISTANCE {

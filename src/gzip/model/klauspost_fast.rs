@@ -547,12 +547,10 @@ impl KlauspostFast {
 
     /// Whether a match `distance` before `at + 2` is longer than `hit`, allowing two bytes to differ.
     fn try_end(unit: &Unit<'_>, at: usize, distance: i64, hit: &mut Hit) {
-        if distance <= 0 || distance >= i64::from(REACH) {
-            return;
-        }
-        let distance = distance as usize;
+        let Ok(distance) = usize::try_from(distance) else { return };
         let second = at + 2;
-        if second < unit.history + distance {
+        let is_near = distance > 0 && distance < MAX_DISTANCE;
+        if !is_near || second < unit.history + distance {
             return;
         }
         let length = unit.length(second, distance);

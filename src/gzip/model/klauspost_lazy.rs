@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::chains::Chains;
-use super::{Model, Prediction, View, common_length, load32, may_be_longer};
+use super::{Model, Prediction, Tail, View, common_length, load32};
 use crate::gzip::huffman::package_lengths;
 use crate::gzip::token::{
     DISTANCE_EXTRA, LENGTH_EXTRA, MAX_DISTANCE, MAX_MATCH, Token, distance_code,
@@ -205,6 +205,7 @@ impl KlauspostLazy {
         let farthest = (self.at - self.lowest()) as usize;
         let mut best = NONE;
         let mut best_gain = self.version.least_gain;
+        let mut tail = Tail::new(view.bytes, index, best.length);
         let mut step = self.chains.step(here);
         let mut distance = step;
         for _ in 0..self.level.chain {
@@ -212,7 +213,7 @@ impl KlauspostLazy {
                 break;
             }
             let at = index - distance;
-            if may_be_longer(view.bytes, at, index, best.length) {
+            if tail.fits(view.bytes, at) {
                 let length = common_length(view.bytes, at, index, limit);
                 if length > best.length && self.gains(view, index, length, distance, &mut best_gain)
                 {
@@ -220,6 +221,7 @@ impl KlauspostLazy {
                     if length >= nice {
                         break;
                     }
+                    tail = Tail::new(view.bytes, index, length);
                 }
             }
             if distance == farthest {

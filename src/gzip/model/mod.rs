@@ -290,13 +290,31 @@ pub fn common_length(bytes: &[u8], a: usize, b: usize, limit: usize) -> usize {
         + length
 }
 
-/// Whether a match `at` can be longer than `length` (2 or more), by the bytes where that would end.
-#[inline]
-pub fn may_be_longer(bytes: &[u8], at: usize, index: usize, length: usize) -> bool {
-    if length < MIN_MATCH {
-        return bytes[at + 1..at + 3] == bytes[index + 1..index + 3];
+/// The last bytes of what a match must be equal to, to be longer than the best one so far: most candidates fail there.
+#[derive(Clone, Copy)]
+pub struct Tail {
+    offset: usize,
+    mask: u32,
+    value: u32,
+}
+
+impl Tail {
+    /// For matches at `index` that are to be longer than `length` (2 or more).
+    #[inline]
+    pub fn new(bytes: &[u8], index: usize, length: usize) -> Self {
+        let offset = length.saturating_sub(3);
+        let Some(tail) = bytes.get(index + offset..index + offset + 4) else {
+            return Self { offset: 0, mask: 0, value: 0 };
+        };
+        let mask = if length < MIN_MATCH { 0x00ff_ffff } else { u32::MAX };
+        Self { offset, mask, value: load32(tail, 0) & mask }
     }
-    load32(bytes, at + length - 3) == load32(bytes, index + length - 3)
+
+    /// Whether the match at `at` can be longer.
+    #[inline]
+    pub fn fits(self, bytes: &[u8], at: usize) -> bool {
+        load32(bytes, at + self.offset) & self.mask == self.value
+    }
 }
 
 /// The four bytes at `index`, lowest first.

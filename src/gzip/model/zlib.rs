@@ -6,7 +6,7 @@
 //! levels 4 to 9. The very first byte of an input is never found.
 
 use super::chains::Chains;
-use super::{Model, Prediction, View, common_length, may_be_longer};
+use super::{Model, Prediction, Tail, View, common_length};
 use crate::gzip::token::{MAX_DISTANCE, MAX_MATCH, MIN_MATCH, Token};
 
 /// The farthest match: the window less the lookahead that is always kept.
@@ -104,23 +104,28 @@ impl Zlib {
         let here = (position - self.origin) as u32;
         let index = view.index(position);
         let limit = lookahead.min(MAX_MATCH);
+        if least >= limit {
+            return NONE;
+        }
         let nice = self.level.nice.min(lookahead);
         let chain = if least >= self.level.good { self.level.chain / 4 } else { self.level.chain };
         let mut best = Found { length: least, distance: 0 };
+        let mut tail = Tail::new(view.bytes, index, best.length);
         let mut step = self.chains.step(here);
         let mut distance = step;
         for _ in 0..chain {
-            if step == 0 || distance > REACH || best.length >= limit {
+            if step == 0 || distance > REACH {
                 break;
             }
             let at = index - distance;
-            if may_be_longer(view.bytes, at, index, best.length) {
+            if tail.fits(view.bytes, at) {
                 let length = common_length(view.bytes, at, index, limit);
                 if length > best.length {
                     best = Found { length, distance };
                     if length >= nice {
                         break;
                     }
+                    tail = Tail::new(view.bytes, index, length);
                 }
             }
             step = self.chains.step(here.wrapping_sub(distance as u32));
