@@ -48,16 +48,9 @@
 //! payload             the written format, docker-charon's beside it (zip)
 //! plan · names        pure: what travels, and what it is called at the far side
 //! registry · layout   one registry over HTTP (reqwest) · an OCI image layout as a store
+//! gzip                exact reproduction of gzip streams, for deltas inside layers to come
 //! manifest · reference · digest · platform · progress · units · failure      values
 //! ```
-
-
-pub use make::make_payload;
-pub use push::push_payload;
-
-#[doc = include_str!("../README.md")]
-#[cfg(doctest)]
-pub struct Readme;
 
 pub mod digest;
 pub mod failure;
@@ -78,3 +71,10 @@ pub mod serve;
 pub mod terminal;
 pub mod units;
 pub mod verify;
+
+pub use make::make_payload;
+pub use push::push_payload;
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+pub struct Readme;
