@@ -112,7 +112,8 @@ async fn dispatch(
     let mut ordinal = 0;
     for download in downloads {
         let descriptor = download.blob.descriptor().clone();
-        let mut begins = Some(Piece::Begin(descriptor.clone()));
+        let mut begins =
+            Some(Piece::Begin { blob: descriptor.clone(), image: download.image.clone() });
         let blob = Arc::new(Blob {
             remote: download.blob,
             image: download.image,

@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::digest::{Algorithm, Digest, Hasher, Verifier};
+use crate::digest::{Algorithm, Digest, Hasher, Mismatch, Verifier};
 use crate::failure::FromRegistry;
 use crate::manifest::Descriptor;
 use crate::payload::Writer;
@@ -20,8 +20,8 @@ use super::output::Output;
 pub(super) enum Piece {
     /// A whole small entry.
     Small { entry: String, bytes: Bytes },
-    /// A blob begins.
-    Begin(Descriptor),
+    /// A blob of this image begins.
+    Begin { blob: Descriptor, image: String },
     /// The next bytes of the blob.
     Bytes(Bytes),
     /// The blob ends.
@@ -33,17 +33,24 @@ pub(super) enum Piece {
 /// A blob that is being written.
 struct Open {
     descriptor: Descriptor,
+    /// The image that it is carried for.
+    image: String,
     verifier: Verifier,
     /// Entries are listed by SHA-256; a blob that is named by another algorithm is hashed twice.
     sha256: Option<Hasher>,
 }
 
 impl Open {
-    fn new(descriptor: Descriptor) -> Self {
+    fn new(descriptor: Descriptor, image: String) -> Self {
         let digest = &descriptor.digest;
         let sha256 =
             (digest.algorithm() != Algorithm::Sha256).then(|| Hasher::new(Algorithm::Sha256));
-        Self { verifier: Verifier::new(digest.clone(), descriptor.size), sha256, descriptor }
+        let verifier = Verifier::new(digest.clone(), descriptor.size);
+        Self { verifier, sha256, descriptor, image }
+    }
+
+    fn is_wrong(image: &str, mismatch: Mismatch) -> anyhow::Error {
+        anyhow::Error::new(FromRegistry(mismatch)).context(format!("cannot carry image `{image}`"))
     }
 }
 
@@ -81,13 +88,14 @@ fn write_pieces(
             (Piece::Small { entry, bytes }, None) => {
                 writer.add(&entry, &bytes).context(cannot_write)?;
             }
-            (Piece::Begin(descriptor), None) => {
-                let entry = entries.blob_entry(&descriptor.digest);
-                writer.begin(&entry, descriptor.size).context(cannot_write)?;
-                open = Some(Open::new(descriptor));
+            (Piece::Begin { blob, image }, None) => {
+                let entry = entries.blob_entry(&blob.digest);
+                writer.begin(&entry, blob.size).context(cannot_write)?;
+                open = Some(Open::new(blob, image));
             }
             (Piece::Bytes(bytes), Some(blob)) => {
-                blob.verifier.update(&bytes).map_err(FromRegistry)?;
+                let seen = blob.verifier.update(&bytes);
+                seen.map_err(|mismatch| Open::is_wrong(&blob.image, mismatch))?;
                 if let Some(sha256) = &mut blob.sha256 {
                     sha256.update(&bytes);
                 }
@@ -107,7 +115,7 @@ fn write_pieces(
 }
 
 fn end_blob(writer: &mut Writer<Output>, blob: Open) -> anyhow::Result<Digest> {
-    blob.verifier.finish().map_err(FromRegistry)?;
+    blob.verifier.finish().map_err(|mismatch| Open::is_wrong(&blob.image, mismatch))?;
     let digest = blob.descriptor.digest;
     let sha256 =
         blob.sha256.map_or_else(|| digest.hex().to_owned(), |hash| hash.finish().hex().to_owned());
