@@ -7,6 +7,7 @@ mod support;
 mod kit;
 
 mod baseline;
+mod nothing_lost;
 mod platforms;
 mod queue;
 mod referrers;
