@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use crate::digest::Mismatch;
+use crate::digest::{Digest, Mismatch};
 use crate::payload::charon::NotCarriable;
 use crate::plan::Contradiction;
+use crate::reference::RepositoryName;
 use crate::terminal::PromptError;
 use crate::{payload, registry, serve, verify};
 
@@ -48,7 +49,10 @@ impl ExitCode {
             Self::BaselineMissing
         } else if let Some(error) = find::<registry::Error>(error) {
             if error.is_damaged_source() { Self::PayloadDamaged } else { Self::Registry }
-        } else if find::<FromRegistry>(error).is_some() || find::<Contradiction>(error).is_some() {
+        } else if find::<FromRegistry>(error).is_some()
+            || find::<Contradiction>(error).is_some()
+            || find::<Vanished>(error).is_some()
+        {
             Self::Registry
         } else {
             Self::Failed
@@ -106,6 +110,14 @@ impl fmt::Display for BaselineMissing {
 
 impl std::error::Error for BaselineMissing {}
 
+/// A blob that was at the far side, or was brought there, and is gone before tags could move.
+#[derive(Debug, thiserror::Error)]
+#[error("blob `{digest}` has vanished from `{repository}` during the push; no tag was moved")]
+pub(crate) struct Vanished {
+    pub(crate) digest: Digest,
+    pub(crate) repository: RepositoryName,
+}
+
 /// Content of a registry that is not what the manifest that names it says.
 #[derive(Debug, thiserror::Error)]
 #[error("a registry sent a blob that is not what its manifest says")]
@@ -144,6 +156,9 @@ pub fn hints(error: &anyhow::Error) -> Vec<String> {
          that it took for transferred"
             .to_owned()
     };
+    let vanished = |_: &Vanished| {
+        "push again; should it vanish again, somebody cleans that registry up meanwhile".to_owned()
+    };
     let advice = [
         find::<Usage>(error).and_then(|error| error.hint.clone()),
         find::<Hinted>(error).map(|error| error.hint.clone()),
@@ -153,6 +168,7 @@ pub fn hints(error: &anyhow::Error) -> Vec<String> {
         find::<serve::Error>(error).and_then(serve::Error::hint),
         find::<verify::Problem>(error).and_then(verify::Problem::hint),
         find::<BaselineMissing>(error).map(missing),
+        find::<Vanished>(error).map(vanished),
         find::<registry::Error>(error).and_then(registry::Error::hint),
     ];
     let mut hints: Vec<String> = Vec::new();

@@ -11,6 +11,10 @@ use crate::payload::index::{Image, ImageState, Referrer, TagTarget, Travels};
 use crate::platform::Platform;
 use crate::reference::{Reference, RepositoryName, Tag};
 
+/// The most bytes that the blobs of one payload may have together: more than any disk that crosses a
+/// gap holds, and so little that no sum of sizes overflows.
+const BLOBS_MAX_BYTES: u64 = 1 << 50;
+
 /// An image that was asked for.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -107,7 +111,7 @@ pub struct PlannedBlob {
     pub source: Reference,
 }
 
-/// Images that cannot travel together.
+/// Images that cannot travel, or not together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Contradiction {
     /// Two manifests give one blob different sizes: one of them lies.
@@ -125,6 +129,18 @@ pub enum Contradiction {
         found: u64,
         /// Which image said that.
         second: String,
+    },
+    /// Sizes that cannot be true.
+    #[error(
+        "expected blobs of at most {BLOBS_MAX_BYTES} bytes together, found blob `{digest}` of {size} bytes in `{image}`"
+    )]
+    TooLarge {
+        /// The blob that is too much.
+        digest: Digest,
+        /// Its size as its manifest says, in bytes.
+        size: u64,
+        /// The image that names it.
+        image: String,
     },
     /// Two images would set one tag at the far side to different manifests.
     #[error("`{first}` and `{second}` would both set the tag `{repository}:{tag}` at the far side")]
@@ -144,14 +160,20 @@ impl Plan {
     /// Decides for each blob of `wanted` how it travels.
     ///
     /// # Errors
-    /// [`Contradiction`] if two manifests give one blob different sizes, or two images set one tag.
+    /// [`Contradiction`] if two manifests give one blob different sizes or any gives an impossible
+    /// one, or if two images set one tag.
     pub fn new(
         wanted: Vec<Wanted>,
         baseline: &Baseline,
         foreign_layers: ForeignLayers,
     ) -> Result<Self, Contradiction> {
-        let mut planner =
-            Planner { baseline, foreign_layers, plan: Self::empty(), blob_at: HashMap::new() };
+        let mut planner = Planner {
+            baseline,
+            foreign_layers,
+            plan: Self::empty(),
+            blob_at: HashMap::new(),
+            blobs_bytes: 0,
+        };
         let mut seen = BTreeSet::new();
         for image in wanted {
             planner.add(image, &mut seen)?;
@@ -179,6 +201,8 @@ struct Planner<'a> {
     foreign_layers: ForeignLayers,
     plan: Plan,
     blob_at: HashMap<Digest, usize>,
+    /// The sizes of all blobs so far.
+    blobs_bytes: u64,
 }
 
 impl Planner<'_> {
@@ -226,6 +250,15 @@ impl Planner<'_> {
         for descriptor in manifest.blobs() {
             let travels = self.travels(descriptor);
             let Some(&at) = self.blob_at.get(&descriptor.digest) else {
+                self.blobs_bytes = self.blobs_bytes.saturating_add(descriptor.size);
+                if self.blobs_bytes > BLOBS_MAX_BYTES {
+                    let (digest, size) = (descriptor.digest.clone(), descriptor.size);
+                    return Err(Contradiction::TooLarge {
+                        digest,
+                        size,
+                        image: source.to_string(),
+                    });
+                }
                 self.blob_at.insert(descriptor.digest.clone(), self.plan.blobs.len());
                 self.plan.blobs.push(PlannedBlob {
                     descriptor: descriptor.clone(),

@@ -241,7 +241,7 @@ fn explain(contradiction: Contradiction) -> anyhow::Error {
         Contradiction::Tag { .. } => {
             Usage::new(contradiction.to_string()).with_hint("name only one of them").into()
         }
-        Contradiction::Size { .. } => contradiction.into(),
+        Contradiction::Size { .. } | Contradiction::TooLarge { .. } => contradiction.into(),
     }
 }
 

@@ -27,7 +27,10 @@ impl Push {
     ) -> anyhow::Result<Sent> {
         let needs = needs(targets);
         let places = needs.iter().map(|need| need.repositories.len() as u64).sum();
-        let bytes = needs.iter().map(|need| need.blob.size * need.repositories.len() as u64).sum();
+        // The sizes of expected blobs are only what the payload says, and may be anything.
+        let bytes = needs.iter().fold(0_u64, |sum, need| {
+            sum.saturating_add(need.blob.size.saturating_mul(need.repositories.len() as u64))
+        });
         self.reporter.report(Event::Total { blobs: places, bytes });
         let sends = needs.into_iter().map(|need| {
             let holder = holders.get(&need.blob.digest).cloned();

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::anyhow;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use crate::digest::Digest;
-use crate::failure::Hinted;
+use crate::failure::{Hinted, Vanished};
 use crate::payload::index::{Blob, Travels};
 use crate::reference::{RepositoryName, TagOrDigest};
 use crate::registry;
@@ -177,9 +176,7 @@ impl Push {
             need.repositories.into_iter().map(move |repository| async move {
                 match self.registry.blob_size(&repository, digest).await? {
                     Some(_) => Ok(()),
-                    None => Err(anyhow!(
-                        "blob `{digest}` has vanished from `{repository}` during the push; no tag was moved"
-                    )),
+                    None => Err(Vanished { digest: digest.clone(), repository }.into()),
                 }
             })
         });
