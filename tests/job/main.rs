@@ -6,9 +6,11 @@ mod support;
 
 mod kit;
 
+mod bad_input;
 mod baseline;
 mod nothing_lost;
 mod platforms;
+mod push;
 mod queue;
 mod referrers;
 mod transfer;

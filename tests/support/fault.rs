@@ -20,6 +20,8 @@ use hyper::http::request::Parts;
 pub enum Effect {
     /// This status and these headers, after the request's body was read; the registry itself is not asked.
     Status(u16, Vec<(&'static str, String)>),
+    /// This text with 200, and no header that says what it is; the registry itself is not asked.
+    Body(String),
     /// The connection ends before the request's body is read; the registry itself is not asked.
     CloseBeforeHeaders,
     /// The registry does all that was asked for, then the connection ends without an answer.

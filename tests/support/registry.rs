@@ -412,6 +412,7 @@ impl Shared {
                 }
                 return Ok(finish(&line, response, None));
             }
+            Some(Effect::Body(text)) => return Ok(finish(&line, plain(200, text), None)),
             Some(Effect::CloseBeforeHeaders) => return Err(Closed),
             Some(Effect::Hang) => std::future::pending().await,
             Some(Effect::Wait(time)) => tokio::time::sleep(*time).await,
