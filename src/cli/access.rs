@@ -92,21 +92,21 @@ impl AccessArgs {
     }
 
     /// The logins: those of the command line for `main`, else those that Docker and podman keep.
-    pub(crate) fn credentials(
+    pub(crate) async fn credentials(
         &self,
         main: &RegistryHost,
         stdin: Stdin,
         terminal: &Terminal,
     ) -> anyhow::Result<CredentialStore> {
         let store = CredentialStore::from_environment();
-        let login = self.login(main, stdin, terminal)?;
+        let login = self.login(main, stdin, terminal).await?;
         Ok(match login {
             Some(login) => store.with_explicit(main.clone(), login),
             None => store,
         })
     }
 
-    fn login(
+    async fn login(
         &self,
         main: &RegistryHost,
         stdin: Stdin,
@@ -133,7 +133,9 @@ impl AccessArgs {
                 .with_hint("give one of them in another way")
                 .into());
             }
-            return Ok(basic(username, Secret::new(terminal::read_password_stdin()?)));
+            // A pipe that says nothing must not keep a signal from ending the run.
+            let read = tokio::task::spawn_blocking(terminal::read_password_stdin);
+            return Ok(basic(username, Secret::new(read.await??)));
         }
         let password =
             self.password.clone().or_else(|| variable(&PASSWORD_VARIABLES).map(Secret::new));

@@ -103,7 +103,8 @@ impl MakeArgs {
         if self.file.is_none() && !self.dry_run {
             self.refuse_stdout()?;
         }
-        let planned = make::plan_payload(self.request(terminal)?, terminal.reporter()).await?;
+        let request = self.request(terminal).await?;
+        let planned = make::plan_payload(request, terminal.reporter()).await?;
         if self.dry_run {
             terminal.finish();
             let plan = planned.summary();
@@ -153,11 +154,11 @@ impl MakeArgs {
         Ok(ExitCode::Done)
     }
 
-    fn request(&self, terminal: &Terminal) -> anyhow::Result<MakeRequest> {
+    async fn request(&self, terminal: &Terminal) -> anyhow::Result<MakeRequest> {
         let reads_stdin = self.images_from.iter().any(|path| path.as_os_str() == "-");
         let stdin = if reads_stdin { Stdin::Taken("the list of images") } else { Stdin::Free };
         Ok(MakeRequest {
-            wanted: self.wanted()?,
+            wanted: self.wanted().await?,
             already_transferred: make::parse_images(&self.already_transferred, &self.registry)?,
             against: self.against.clone(),
             platforms: self.platform.clone(),
@@ -181,14 +182,15 @@ impl MakeArgs {
             },
             jobs: self.jobs,
             connections: self.access.connections(&self.registry, terminal),
-            credentials: self.access.credentials(&self.registry, stdin, terminal)?,
+            credentials: self.access.credentials(&self.registry, stdin, terminal).await?,
         })
     }
 
-    fn wanted(&self) -> anyhow::Result<Vec<ImageName>> {
+    async fn wanted(&self) -> anyhow::Result<Vec<ImageName>> {
         let mut lists = self.images.clone();
-        for path in &self.images_from {
-            let text = read_list(path)?;
+        for path in self.images_from.clone() {
+            // A pipe that says nothing must not keep a signal from ending the run.
+            let text = tokio::task::spawn_blocking(move || read_list(&path)).await??;
             lists.extend(make::lines_of_list(&text).map(str::to_owned));
         }
         Ok(make::parse_images(&lists, &self.registry)?)

@@ -57,8 +57,10 @@ pub(crate) enum Command {
     #[command(after_help = EXIT_CODES)]
     Serve(serve::ServeArgs),
     /// Print a script that completes kharon's command line
+    #[command(after_help = EXIT_CODES)]
     Completions(paper::CompletionsArgs),
     /// Print a manual page
+    #[command(after_help = EXIT_CODES)]
     Man(paper::ManArgs),
 }
 

@@ -73,7 +73,7 @@ impl PushArgs {
                 "give it with `-r HOST` or KHARON_REGISTRY; unlike docker-charon, kharon does not push to Docker Hub unasked",
             )
         })?;
-        let request = self.request(registry, terminal)?;
+        let request = self.request(registry, terminal).await?;
         let payload = self.open().await?;
         let reporter = terminal.reporter();
         let report = push::push_payload(Arc::new(payload), request, Arc::clone(&reporter)).await?;
@@ -102,7 +102,11 @@ impl PushArgs {
         Ok(tokio::task::spawn_blocking(move || Payload::open(&path)).await??)
     }
 
-    fn request(&self, registry: RegistryHost, terminal: &Terminal) -> anyhow::Result<PushRequest> {
+    async fn request(
+        &self,
+        registry: RegistryHost,
+        terminal: &Terminal,
+    ) -> anyhow::Result<PushRequest> {
         let stdin = if self.file.is_none() { Stdin::Taken("the payload") } else { Stdin::Free };
         Ok(PushRequest {
             names: TargetNames { prefix: self.prefix.clone(), renames: self.rename.clone() },
@@ -121,7 +125,7 @@ impl PushArgs {
             jobs: self.jobs,
             chunk_bytes: self.chunk_size,
             connections: self.access.connections(&registry, terminal),
-            credentials: self.access.credentials(&registry, stdin, terminal)?,
+            credentials: self.access.credentials(&registry, stdin, terminal).await?,
             registry,
         })
     }
