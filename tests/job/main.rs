@@ -8,9 +8,11 @@ mod kit;
 
 mod bad_input;
 mod baseline;
+mod cli;
 mod nothing_lost;
 mod platforms;
 mod push;
 mod queue;
 mod referrers;
+mod signals;
 mod transfer;

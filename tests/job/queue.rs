@@ -255,8 +255,8 @@ async fn a_registry_that_wants_us_to_wait_is_waited_for() {
 
 #[tokio::test]
 async fn tokens_that_expire_in_the_middle_are_renewed() {
-    let image = image(&[6 * SEGMENT]);
-    let bearer = Bearer { login: Some(("me", "secret")), uses: Some(3), ..Bearer::default() };
+    let image = image(&[12 * SEGMENT]);
+    let bearer = Bearer { login: Some(("me", "secret")), uses: Some(8), ..Bearer::default() };
     let options = Options { access: Access::Bearer(bearer), ..Options::default() };
     let job = Job::with(options.clone(), options);
     job.source.put("app", "1", &image);
@@ -266,7 +266,7 @@ async fn tokens_that_expire_in_the_middle_are_renewed() {
         CredentialStore::anonymous().with_explicit(host(registry), login)
     };
     let credentials = login(&job.source);
-    let request = MakeRequest { credentials, ..job.request(&["app:1"]) };
+    let request = MakeRequest { credentials, ..with_jobs(&job, 2) };
     let packed = job.pack_as("payload.zip", request).await;
     assert_whole(&packed, &image);
     assert!(job.source.count("", "/token") > 1);

@@ -1,0 +1,116 @@
+//! Ctrl-C and SIGTERM: a clean end at once, a former payload as it was, no tag moved.
+#![cfg(unix)]
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::cli::{Desk, Ran};
+use crate::support::images::{Image, random_layer};
+use crate::support::registry::TestRegistry;
+
+/// A source with an image of four megabytes.
+fn source() -> TestRegistry {
+    let source = TestRegistry::start();
+    source.put("app", "1", &Image::oci(&[random_layer(1, 4_000_000)]));
+    source
+}
+
+fn start(command: &mut Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs")
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < Duration::from_secs(30), "{what} never came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Sends the signal and expects an end within seconds.
+fn end(child: Child, signal: &str) -> Ran {
+    let started = Instant::now();
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status();
+    assert!(sent.expect("kill runs").success());
+    let ran = Ran::of(child.wait_with_output().expect("an end"));
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    ran
+}
+
+const SIGNALS: [(&str, i32); 2] = [("-INT", 130), ("-TERM", 143)];
+
+#[test]
+fn an_interrupted_make_leaves_the_former_payload_and_the_torn_one() {
+    let source = source();
+    for (signal, code) in SIGNALS {
+        let desk = Desk::new();
+        std::fs::write(desk.path("x.zip"), "former").expect("written");
+        source.clear_journal();
+        let name = source.reference("app:1");
+        let arguments = ["make-payload", "-f", "x.zip", "--limit-rate", "100kB", &name];
+        let child = start(&mut desk.kharon(&arguments));
+        wait_until("a blob", || source.count("GET", "/blobs/") > 0);
+        let ran = end(child, signal);
+        assert_eq!(ran.code, Some(code), "{}", ran.stderr);
+        assert!(
+            ran.stderr.ends_with("interrupted: a former payload is as it was\n"),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(std::fs::read(desk.path("x.zip")).expect("a file"), b"former");
+        let mut names: Vec<_> = std::fs::read_dir(desk.folder.path())
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
+            .collect();
+        names.sort();
+        assert_eq!(names, ["x.zip", "x.zip.partial"]);
+        // And again, to the end.
+        let again = desk.run(&["make-payload", "-f", "x.zip", &name]);
+        assert_eq!(again.code, Some(0), "{}", again.stderr);
+        assert!(!desk.path("x.zip.partial").exists());
+    }
+}
+
+#[test]
+fn an_interrupted_push_moves_no_tag_and_can_be_run_again() {
+    let source = source();
+    let desk = Desk::new();
+    let name = source.reference("app:1");
+    desk.run(&["make-payload", "-f", "x.zip", &name]);
+    for (signal, code) in SIGNALS {
+        let far = TestRegistry::start();
+        let host = far.host();
+        let push = ["push-payload", "-f", "x.zip", "-r", &host];
+        let slow = [&push[..], &["--limit-rate", "100kB"]].concat();
+        let child = start(&mut desk.kharon(&slow));
+        wait_until("a body", || far.journal().iter().any(|line| line.request_body_bytes > 70_000));
+        let ran = end(child, signal);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), ""), "{}", ran.stderr);
+        assert!(ran.stderr.contains("what arrived stays and is not sent again"), "{}", ran.stderr);
+        assert_eq!(far.tags("app"), Vec::<String>::new());
+        let again = desk.run(&push);
+        assert_eq!((again.code, again.stdout), (Some(0), format!("{name}\n")), "{}", again.stderr);
+        assert_eq!(far.tagged("app", "1"), source.tagged("app", "1"));
+    }
+}
+
+#[test]
+fn a_run_that_waits_for_a_silent_pipe_ends_too() {
+    let desk = Desk::new();
+    let host = source().host();
+    let lines: [&[&str]; 3] = [
+        &["make-payload", "-f", "x.zip", "--images-from", "-"],
+        &["make-payload", "-f", "x.zip", "-u", "me", "--password-stdin", "app"],
+        &["push-payload", "-r", &host],
+    ];
+    for arguments in lines {
+        let mut command = desk.kharon(arguments);
+        let child = start(command.stdin(Stdio::piped()));
+        // There is nothing to see of a process that waits; it has to come that far first.
+        std::thread::sleep(Duration::from_millis(500));
+        let mut child = child;
+        let _silent = child.stdin.take();
+        let ran = end(child, "-INT");
+        assert_eq!(ran.code, Some(130), "{arguments:?}: {}", ran.stderr);
+    }
+}
