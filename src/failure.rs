@@ -34,7 +34,9 @@ pub enum ExitCode {
 impl ExitCode {
     /// The code for `error`, from the first of its causes that has one.
     pub fn of(error: &anyhow::Error) -> Self {
-        if find::<Usage>(error).is_some()
+        if find::<FarContent>(error).is_some() {
+            Self::Registry
+        } else if find::<Usage>(error).is_some()
             || find::<NotCarriable>(error).is_some()
             || find::<PromptError>(error).is_some()
         {
@@ -115,6 +117,14 @@ impl std::error::Error for BaselineMissing {}
 #[error("blob `{digest}` has vanished from `{repository}` during the push; no tag was moved")]
 pub(crate) struct Vanished {
     pub(crate) digest: Digest,
+    pub(crate) repository: RepositoryName,
+}
+
+/// Content at the far side that is damaged: the context of an error that would otherwise blame the
+/// payload.
+#[derive(Debug, thiserror::Error)]
+#[error("the blob in `{repository}` at the far side is damaged or cannot be read")]
+pub(crate) struct FarContent {
     pub(crate) repository: RepositoryName,
 }
 

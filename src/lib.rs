@@ -46,7 +46,7 @@
 //! inspect · verify    look at a payload, read all of it
 //! serve               a registry over an OCI layout folder (hyper)
 //! payload             the written format, docker-charon's beside it (zip)
-//! plan · names        pure: what travels, and what it is called at the far side
+//! plan · names · rebuild   pure: what travels, what it is called, indexes of what travels
 //! registry · layout   one registry over HTTP (reqwest) · an OCI image layout as a store
 //! gzip                exact reproduction of gzip streams, for deltas inside layers to come
 //! manifest · reference · digest · platform · progress · units · failure      values
@@ -65,6 +65,7 @@ pub mod plan;
 pub mod platform;
 pub mod progress;
 pub mod push;
+mod rebuild;
 pub mod reference;
 pub mod registry;
 pub mod serve;

@@ -56,7 +56,7 @@ pub struct Resolved {
 #[derive(Clone, Debug, Default)]
 pub struct Baseline {
     blobs: BTreeMap<Digest, Vec<RepositoryName>>,
-    tags: BTreeMap<(RepositoryName, Tag), Digest>,
+    tags: BTreeMap<(RepositoryName, Tag), Vec<Digest>>,
 }
 
 impl Baseline {
@@ -68,9 +68,13 @@ impl Baseline {
         }
     }
 
-    /// Notes that `tag` names `digest` in `repository`; a later word replaces an earlier one.
+    /// Notes that `tag` may name `digest` in `repository`. Baselines come in any order, so that the
+    /// latest word is not known: all of them count.
     pub fn add_tag(&mut self, repository: RepositoryName, tag: Tag, digest: Digest) {
-        self.tags.insert((repository, tag), digest);
+        let digests = self.tags.entry((repository, tag)).or_default();
+        if !digests.contains(&digest) {
+            digests.push(digest);
+        }
     }
 
     /// Whether nothing is known.
@@ -217,7 +221,8 @@ impl Planner<'_> {
         };
         let absent = absent(&resolved);
         let tags = resolved.tags.into_iter().map(|(tag, digest)| {
-            let former = self.baseline.tags.get(&(repository.clone(), tag.clone())).cloned();
+            let known = self.baseline.tags.get(&(repository.clone(), tag.clone()));
+            let former = known.cloned().unwrap_or_default();
             TagTarget { tag, digest: Some(digest), former }
         });
         self.plan.images.push(Image {
@@ -332,7 +337,7 @@ fn skipped(name: String, reference: &Reference, repository: RepositoryName) -> I
     let tags = reference.tag.iter().map(|tag| TagTarget {
         tag: tag.clone(),
         digest: reference.digest.clone(),
-        former: None,
+        former: Vec::new(),
     });
     Image {
         tags: tags.collect(),
@@ -415,7 +420,7 @@ mod tests {
         let plan = plan(vec![wanted("app:1", vec![manifest(&a_json, &[&b_json])])], &baseline);
         assert_eq!(plan.carried().map(|blob| &blob.descriptor.digest).collect::<Vec<_>>(), [&a]);
         assert_eq!(plan.blobs[1].travels, Travels::Expected { repositories: vec![repository] });
-        assert_eq!(plan.images[0].tags[0].former, Some(former));
+        assert_eq!(plan.images[0].tags[0].former, [former]);
     }
 
     #[test]

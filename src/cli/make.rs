@@ -19,7 +19,7 @@ use kharon::units::{count, format_bytes};
 use serde::Serialize;
 
 use super::access::{AccessArgs, Stdin};
-use super::{print_json, print_line};
+use super::{named, print_json, print_line};
 
 /// The largest list of images that is read, in bytes.
 const LIST_MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -39,7 +39,7 @@ pub(crate) struct MakeArgs {
     /// A former payload: the far registry has what it brought and what it expected (repeatable)
     #[arg(long, value_name = "PAYLOAD")]
     against: Vec<PathBuf>,
-    /// The payload to write, stdout if not given; a former one is replaced only by a complete one
+    /// The payload to write, stdout if not given or `-`; a former one is replaced only by a complete one
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// The registry of images that name none
@@ -100,7 +100,7 @@ struct Written<'a> {
 
 impl MakeArgs {
     pub(crate) async fn run(&self, terminal: &Terminal) -> anyhow::Result<ExitCode> {
-        if self.file.is_none() && !self.dry_run {
+        if self.file().is_none() && !self.dry_run {
             self.refuse_stdout()?;
         }
         let request = self.request(terminal).await?;
@@ -118,6 +118,11 @@ impl MakeArgs {
         self.write(planned, terminal).await
     }
 
+    /// The file to write; none for stdout.
+    fn file(&self) -> Option<&PathBuf> {
+        named(self.file.as_ref())
+    }
+
     fn refuse_stdout(&self) -> Result<(), Usage> {
         let hint = "name a file with `-f payload.zip`";
         if self.json {
@@ -131,14 +136,13 @@ impl MakeArgs {
     }
 
     async fn write(&self, planned: Planned, terminal: &Terminal) -> anyhow::Result<ExitCode> {
-        let destination = match &self.file {
+        let destination = match self.file() {
             Some(path) => Destination::File(path.clone()),
             None => Destination::Stream(Box::new(terminal::stdout_file()?)),
         };
         let summary = planned.write(destination).await?;
         terminal.finish();
-        let name =
-            self.file.as_ref().map_or_else(|| "stdout".into(), |path| path.display().to_string());
+        let name = self.file().map_or_else(|| "stdout".into(), |path| path.display().to_string());
         terminal.reporter().note(format!(
             "wrote {} to {name}: {} carried ({}), {} expected at the far side ({})",
             format_bytes(summary.payload_bytes),
@@ -147,7 +151,7 @@ impl MakeArgs {
             summary.total.expected_blobs,
             format_bytes(summary.total.expected_bytes),
         ));
-        if let (true, Some(file)) = (self.json, &self.file) {
+        if let (true, Some(file)) = (self.json, self.file()) {
             let result = Some(Written { file, bytes: summary.payload_bytes });
             print_json(terminal, &Document { plan: &summary, result })?;
         }

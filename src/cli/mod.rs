@@ -7,6 +7,8 @@ mod paper;
 mod push;
 mod serve;
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kharon::failure::ExitCode;
 use kharon::terminal::{Options, ProgressMode, Terminal, Verbosity};
@@ -162,6 +164,11 @@ async fn signalled() -> ExitCode {
         Ok(()) => ExitCode::Interrupted,
         Err(_) => std::future::pending().await,
     }
+}
+
+/// A file that was named, other than by the `-` that stands for stdin or stdout.
+fn named(file: Option<&PathBuf>) -> Option<&PathBuf> {
+    file.filter(|path| path.as_os_str() != "-")
 }
 
 /// `text` and a line's end on stdout.

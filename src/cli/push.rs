@@ -18,12 +18,12 @@ use kharon::terminal::{self, Terminal};
 use kharon::units::{count, format_bytes, parse_size};
 
 use super::access::{AccessArgs, Stdin};
-use super::{print_json, print_line};
+use super::{named, print_json, print_line};
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct PushArgs {
-    /// The payload, of kharon or docker-charon; stdin if not given
+    /// The payload, of kharon or docker-charon; stdin if not given or `-`
     #[arg(short, long, value_name = "PAYLOAD")]
     file: Option<PathBuf>,
     /// The registry to push to; there is no default, a payload should go where it is meant to
@@ -90,7 +90,7 @@ impl PushArgs {
     }
 
     async fn open(&self) -> anyhow::Result<Payload> {
-        let Some(path) = self.file.clone() else {
+        let Some(path) = named(self.file.as_ref()).cloned() else {
             if terminal::stdin_is_terminal() {
                 return Err(Usage::new("no payload was named")
                     .with_hint("name it with `-f payload.zip`, or pipe it into stdin")
@@ -107,7 +107,11 @@ impl PushArgs {
         registry: RegistryHost,
         terminal: &Terminal,
     ) -> anyhow::Result<PushRequest> {
-        let stdin = if self.file.is_none() { Stdin::Taken("the payload") } else { Stdin::Free };
+        let stdin = if named(self.file.as_ref()).is_none() {
+            Stdin::Taken("the payload")
+        } else {
+            Stdin::Free
+        };
         Ok(PushRequest {
             names: TargetNames { prefix: self.prefix.clone(), renames: self.rename.clone() },
             on_missing: if self.strict { OnMissing::Fail } else { OnMissing::PushOthers },

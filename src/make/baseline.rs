@@ -6,10 +6,12 @@ use anyhow::Context as _;
 use futures_util::future::try_join_all;
 
 use crate::digest::Digest;
+use crate::manifest::Manifest;
 use crate::names::FarNames;
 use crate::payload::Payload;
 use crate::payload::index::{Image, Index, Travels};
 use crate::plan::Baseline;
+use crate::rebuild::rebuild_all;
 use crate::reference::RepositoryName;
 
 use super::list::ImageName;
@@ -39,12 +41,7 @@ pub(super) fn add_payload(baseline: &mut Baseline, path: &Path) -> anyhow::Resul
         .with_context(|| format!("cannot take payload `{}` as baseline", path.display()))?;
     let index = payload.index();
     for image in &index.images {
-        for target in &image.tags {
-            if let Some(digest) = &target.digest {
-                let (repository, tag) = (image.repository.clone(), target.tag.clone());
-                baseline.add_tag(repository, tag, digest.clone());
-            }
-        }
+        add_tags(baseline, &payload, image)?;
         add_carried(baseline, &payload, index, image);
     }
     for blob in &index.blobs {
@@ -52,6 +49,21 @@ pub(super) fn add_payload(baseline: &mut Baseline, path: &Path) -> anyhow::Resul
             for repository in repositories {
                 baseline.add_blob(blob.digest.clone(), repository.clone());
             }
+        }
+    }
+    Ok(())
+}
+
+/// Adds what the image's tags name since: also the index that was written where a sparse one was
+/// refused.
+fn add_tags(baseline: &mut Baseline, payload: &Payload, image: &Image) -> anyhow::Result<()> {
+    let manifests = image.manifests.iter().filter_map(|digest| payload.manifest(digest));
+    let rebuilt = rebuild_all(manifests, |digest| payload.manifest(digest).is_some())?;
+    for target in &image.tags {
+        for digest in target.digest.iter().flat_map(|digest| {
+            [Some(digest), rebuilt.get(digest).map(Manifest::digest)].into_iter().flatten()
+        }) {
+            baseline.add_tag(image.repository.clone(), target.tag.clone(), digest.clone());
         }
     }
     Ok(())

@@ -132,8 +132,29 @@ fn create_partial(partial: &Path) -> anyhow::Result<File> {
             ));
         }
     }
+    refuse_renamed(&file, partial)?;
     file.set_len(0).with_context(|| format!("cannot write `{}`", partial.display()))?;
     Ok(file)
+}
+
+/// Between opening and locking, another run may have put the file in place as its payload.
+#[cfg(unix)]
+fn refuse_renamed(file: &File, partial: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    let (opened, named) = (file.metadata()?, std::fs::metadata(partial));
+    if named.is_ok_and(|named| (named.dev(), named.ino()) == (opened.dev(), opened.ino())) {
+        return Ok(());
+    }
+    Err(hinted(
+        format!("another run has just finished with `{}`", partial.display()),
+        "look at what it wrote, and run this again",
+    ))
+}
+
+/// Elsewhere a file in use cannot be renamed.
+#[cfg(not(unix))]
+fn refuse_renamed(_file: &File, _partial: &Path) -> anyhow::Result<()> {
+    Ok(())
 }
 
 fn refuse_full_disk(partial: &Path, length_bytes: u64) -> anyhow::Result<()> {

@@ -46,7 +46,7 @@ impl Open {
         let sha256 =
             (digest.algorithm() != Algorithm::Sha256).then(|| Hasher::new(Algorithm::Sha256));
         let verifier = Verifier::new(digest.clone(), descriptor.size);
-        Self { verifier, sha256, descriptor, image }
+        Self { descriptor, image, verifier, sha256 }
     }
 
     fn is_wrong(image: &str, mismatch: Mismatch) -> anyhow::Error {

@@ -93,9 +93,9 @@ pub struct TagTarget {
     /// What it is to name; absent only for skipped images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
-    /// What it named at the far side as far as a baseline proved it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub former: Option<Digest>,
+    /// What it may name at the far side already, as far as baselines proved it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<Digest>,
 }
 
 /// A manifest that refers to another one of the same image.

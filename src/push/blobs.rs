@@ -7,6 +7,7 @@ use anyhow::{Context as _, anyhow};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use crate::digest::Digest;
+use crate::failure::FarContent;
 use crate::manifest::Descriptor;
 use crate::payload::index::{Blob, Travels};
 use crate::progress::{Arrival, Event};
@@ -83,10 +84,18 @@ impl Push {
         let (source, how) = self.source_of(blob, holder)?;
         let descriptor = Descriptor::new(blob.media_type.clone(), blob.digest.clone(), blob.size);
         let progress = |bytes: i64| self.report_progress(&blob.digest, bytes);
-        self.registry
+        let sent = self
+            .registry
             .upload_blob(repository, &descriptor, session, source, &self.upload, &progress)
-            .await?;
-        Ok(how)
+            .await;
+        match (sent, how, holder) {
+            (Ok(()), _, _) => Ok(how),
+            (Err(error), Arrival::Copied, Some(holder)) if error.is_damaged_source() => {
+                let repository = holder.clone();
+                Err(anyhow::Error::new(error).context(FarContent { repository }))
+            }
+            (Err(error), _, _) => Err(error.into()),
+        }
     }
 
     /// Where the bytes come from: the payload, or the repository at the far side that has them.

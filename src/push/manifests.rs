@@ -8,15 +8,12 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use crate::digest::Digest;
 use crate::failure::Hinted;
 use crate::manifest::Manifest;
+use crate::rebuild::{Rebuilt, rebuild};
 use crate::reference::{RepositoryName, TagOrDigest};
 use crate::registry;
 
-use super::rebuild::rebuild;
 use super::targets::Target;
 use super::{Push, SparseIndexes};
-
-/// Indexes that had to be written anew, by the digest of the original.
-pub(super) type Rebuilt = BTreeMap<Digest, Manifest>;
 
 /// A manifest and a repository that it goes to.
 type Place<'a> = (RepositoryName, &'a Manifest);
@@ -44,6 +41,9 @@ impl Push {
         manifest: &Manifest,
         rebuilt: &Rebuilt,
     ) -> anyhow::Result<Option<(Digest, Manifest)>> {
+        if let Some(new) = self.find_rebuilt(repository, manifest, rebuilt).await? {
+            return Ok(Some((manifest.digest().clone(), new)));
+        }
         let over_rebuilt =
             manifest.children().iter().any(|child| rebuilt.contains_key(&child.digest));
         if !over_rebuilt {
@@ -51,23 +51,14 @@ impl Push {
                 Ok(()) => return Ok(None),
                 Err(error) => error,
             };
-            if !self.is_sparse(manifest) || !refused.is_refusal() || is_wrong_type(&refused) {
+            if !self.is_sparse(manifest) || !may_be_about_children(&refused) {
                 return Err(explained(refused, manifest));
             }
             if self.sparse_indexes == SparseIndexes::Keep {
-                let cannot = format!(
-                    "the registry refuses index `{}` in `{repository}` because not all of its platforms travel; \
-                     no tag was moved",
-                    manifest.digest()
-                );
-                let hint = "push with `--rebuild-index` to write a new index of the platforms that travel, \
-                            or make the payload with all platforms or only one";
-                return Err(anyhow::Error::new(refused).context(Hinted::new(cannot, hint)));
+                return Err(self.refused_sparse(repository, manifest, refused));
             }
         }
-        let travels = |digest: &Digest| self.payload.manifest(digest).is_some();
-        let new = rebuild(manifest, travels, rebuilt)
-            .with_context(|| format!("cannot rebuild index `{}`", manifest.digest()))?;
+        let new = self.rebuild(manifest, rebuilt)?;
         self.put_unless_there(repository, &new).await?;
         self.reporter.warn(format!(
             "index `{}` is replaced by a new one of the platforms that travel, `{}`: its digest is new, \
@@ -76,6 +67,53 @@ impl Push {
             new.digest()
         ));
         Ok(Some((manifest.digest().clone(), new)))
+    }
+
+    fn rebuild(&self, manifest: &Manifest, rebuilt: &Rebuilt) -> anyhow::Result<Manifest> {
+        rebuild(manifest, |digest| self.payload.manifest(digest).is_some(), rebuilt)
+            .with_context(|| format!("cannot rebuild index `{}`", manifest.digest()))
+    }
+
+    /// The index that a former push wrote anew and that is there, so that nothing is refused again.
+    async fn find_rebuilt(
+        &self,
+        repository: &RepositoryName,
+        manifest: &Manifest,
+        rebuilt: &Rebuilt,
+    ) -> anyhow::Result<Option<Manifest>> {
+        if self.sparse_indexes == SparseIndexes::Keep || !self.is_sparse(manifest) {
+            return Ok(None);
+        }
+        let new = self.rebuild(manifest, rebuilt)?;
+        let which = TagOrDigest::Digest(new.digest().clone());
+        let there = self.registry.head_manifest(repository, &which).await?;
+        Ok(there.map(|_| new))
+    }
+
+    fn refused_sparse(
+        &self,
+        repository: &RepositoryName,
+        index: &Manifest,
+        refused: registry::Error,
+    ) -> anyhow::Error {
+        let lost: BTreeSet<&Digest> =
+            self.payload.index().images.iter().flat_map(|image| &image.absent).collect();
+        let was_lost = index.children().iter().any(|child| lost.contains(&child.digest));
+        let (why, otherwise) = if was_lost {
+            ("the registry that it came from had lost some of its manifests", "")
+        } else {
+            (
+                "not all of its platforms travel",
+                ", or make the payload with all platforms or only one",
+            )
+        };
+        let digest = index.digest();
+        let cannot = format!(
+            "the registry refuses index `{digest}` in `{repository}`, probably because {why}; no tag was moved"
+        );
+        let hint =
+            format!("push with `--rebuild-index` to write a new index of what travels{otherwise}");
+        anyhow::Error::new(refused).context(Hinted::new(cannot, hint))
     }
 
     /// Puts a manifest by its digest, unless the repository has it.
@@ -100,6 +138,12 @@ impl Push {
 /// Whether the registry takes no manifests of such a media type, whatever they say.
 fn is_wrong_type(refused: &registry::Error) -> bool {
     refused.status() == Some(415)
+}
+
+/// Whether a refusal may mean that the registry misses children of an index. Rights, sizes and media
+/// types are other matters.
+fn may_be_about_children(refused: &registry::Error) -> bool {
+    refused.is_refusal() && !matches!(refused.status(), Some(401 | 403 | 405 | 413 | 415))
 }
 
 /// zot refuses Docker's manifests unless it is told to take them, and says no more than that they are

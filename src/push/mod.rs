@@ -7,7 +7,6 @@
 mod blobs;
 mod manifests;
 mod preflight;
-mod rebuild;
 mod referrers;
 mod report;
 mod request;
@@ -22,6 +21,7 @@ use crate::failure::{BaselineMissing, Usage};
 use crate::payload::Payload;
 use crate::progress::Reporter;
 use crate::registry::{Registries, Registry, UploadOptions};
+use crate::units::count;
 use crate::verify;
 
 pub use report::{Incomplete, KeptTag, PushReport, PushedImage, RefusedTag, Sent};
@@ -102,9 +102,10 @@ impl Push {
         report.sent = self.send_blobs(&complete, &preflight.holders).await?;
         self.reporter.phase("sending manifests".to_owned());
         let rebuilt = self.send_manifests(&complete).await?;
-        report.refused_tags = self.send_referrers(&complete).await?;
+        self.send_referrers(&complete).await?;
         self.look_again(&complete).await?;
         self.reporter.phase("setting tags".to_owned());
+        report.refused_tags = self.list_all_referrers(&complete).await?;
         self.set_tags(&complete, &rebuilt, &mut report).await?;
         report.add_present(present);
         Ok(report)
@@ -118,10 +119,13 @@ async fn verify_everything(
     let (payload, reporter) = (Arc::clone(payload), Arc::clone(reporter));
     let report =
         tokio::task::spawn_blocking(move || verify::verify(&payload, reporter.as_ref())).await?;
-    let count = report.problems.len();
+    let problems = report.problems.len();
     match report.problems.into_iter().next() {
         None => Ok(()),
-        Some(first) => Err(anyhow::Error::new(first)
-            .context(format!("the payload has {count} problems; nothing was sent"))),
+        Some(first) => {
+            let problems = count(problems as u64, "problem");
+            let context = format!("the payload has {problems}; nothing was sent");
+            Err(anyhow::Error::new(first).context(context))
+        }
     }
 }

@@ -24,16 +24,26 @@ struct Listing<'a> {
 }
 
 impl Push {
-    /// Puts everything that refers to the images, and makes sure that it can be found. Gives the
-    /// fallback tags that were refused: what they should list is there, but cannot be found.
-    pub(super) async fn send_referrers(
+    /// Puts everything that refers to the images, by digest.
+    pub(super) async fn send_referrers(&self, targets: &[Target<'_>]) -> anyhow::Result<()> {
+        let images = targets.iter().map(|target| async move {
+            for &manifest in &target.referrers {
+                self.put_unless_there(&target.repository, manifest).await?;
+            }
+            anyhow::Ok(())
+        });
+        stream::iter(images).buffer_unordered(self.jobs).try_collect().await
+    }
+
+    /// Makes sure that what refers to the images can be found. Gives the fallback tags that were
+    /// refused: what they should list is there, but cannot be found.
+    pub(super) async fn list_all_referrers(
         &self,
         targets: &[Target<'_>],
     ) -> anyhow::Result<Vec<RefusedTag>> {
         let mut by_subject: BTreeMap<(RepositoryName, Digest), Listing<'_>> = BTreeMap::new();
         for target in targets {
             for &manifest in &target.referrers {
-                self.put_unless_there(&target.repository, manifest).await?;
                 if let Some(subject) = &manifest.subject {
                     let place = (target.repository.clone(), subject.digest.clone());
                     let new = || Listing { image: &target.image.name, referrers: Vec::new() };

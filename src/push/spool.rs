@@ -13,11 +13,11 @@ use crate::units::format_bytes;
 /// How the payload is called in messages.
 const NAME: &str = "standard input";
 /// What must stay free in the work folder, in bytes: others write there too.
-const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 /// How much is copied at once, in bytes.
 const COPY_BYTES: usize = 1024 * 1024;
 /// How often the free space is looked at, in bytes copied.
-const LOOK_EVERY_BYTES: u64 = 64 * 1024 * 1024;
+const LOOK_EVERY_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Opens the payload on standard input. A pipe is copied into `workdir`, where the copy has no name and
 /// goes away with the process.

@@ -6,9 +6,9 @@ use crate::digest::Digest;
 use crate::failure::Hinted;
 use crate::manifest::Manifest;
 use crate::payload::index::TagTarget;
+use crate::rebuild::Rebuilt;
 use crate::reference::{RepositoryName, Tag, TagOrDigest};
 
-use super::manifests::Rebuilt;
 use super::report::{KeptTag, PushReport, PushedImage, RefusedTag};
 use super::targets::Target;
 use super::{Push, TagPolicy};
@@ -31,19 +31,11 @@ enum Move {
     Keep(Digest),
 }
 
-fn decide(
-    now: Option<Digest>,
-    former: Option<&Digest>,
-    wanted: &Digest,
-    policy: TagPolicy,
-) -> Move {
+fn decide(now: Option<Digest>, former: &[Digest], wanted: &Digest, policy: TagPolicy) -> Move {
+    let is_known = |now: &Digest| former.is_empty() || former.contains(now);
     match now {
         Some(now) if now == *wanted => Move::Nothing,
-        Some(now)
-            if policy == TagPolicy::Protect && former.is_some_and(|former| *former != now) =>
-        {
-            Move::Keep(now)
-        }
+        Some(now) if policy == TagPolicy::Protect && !is_known(&now) => Move::Keep(now),
         now => Move::Set(now),
     }
 }
@@ -81,7 +73,7 @@ impl Push {
             };
             let (name, repository) = (target.image.name.clone(), target.repository.clone());
             let wanted = manifest.digest().clone();
-            match self.set_tag(&repository, tag, former.as_ref(), manifest).await? {
+            match self.set_tag(&repository, tag, former, manifest).await? {
                 Outcome::Set => tags.push((tag.clone(), wanted)),
                 Outcome::Refused(reason) => {
                     let tag = tag.clone();
@@ -122,7 +114,7 @@ impl Push {
         &self,
         repository: &RepositoryName,
         tag: &Tag,
-        former: Option<&Digest>,
+        former: &[Digest],
         manifest: &Manifest,
     ) -> anyhow::Result<Outcome> {
         let which = TagOrDigest::Tag(tag.clone());
@@ -197,7 +189,8 @@ mod tests {
     fn a_tag_that_somebody_else_moved_is_kept_unless_forced() {
         let [old, new, other] = [&b"old"[..], b"new", b"other"].map(Digest::of);
         let protect = |now: Option<&Digest>, former: Option<&Digest>| {
-            decide(now.cloned(), former, &new, TagPolicy::Protect)
+            let former: Vec<Digest> = former.cloned().into_iter().collect();
+            decide(now.cloned(), &former, &new, TagPolicy::Protect)
         };
         assert_eq!(protect(None, None), Move::Set(None));
         assert_eq!(protect(None, Some(&old)), Move::Set(None));
@@ -205,7 +198,8 @@ mod tests {
         assert_eq!(protect(Some(&old), Some(&old)), Move::Set(Some(old.clone())));
         assert_eq!(protect(Some(&other), None), Move::Set(Some(other.clone())));
         assert_eq!(protect(Some(&other), Some(&old)), Move::Keep(other.clone()));
-        let forced = decide(Some(other.clone()), Some(&old), &new, TagPolicy::Force);
+        let forced =
+            decide(Some(other.clone()), std::slice::from_ref(&old), &new, TagPolicy::Force);
         assert_eq!(forced, Move::Set(Some(other)));
     }
 }

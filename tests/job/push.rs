@@ -272,7 +272,7 @@ async fn a_payload_that_is_verified_first_sends_nothing_when_it_is_damaged() {
     job.far.clear_journal();
     damage(&packed, &bad.layers()[0]);
     let failed = job.fail_to_push(&packed.path, verify()).await;
-    failed.assert(ExitCode::PayloadDamaged, &["1 problems", "nothing was sent"]);
+    failed.assert(ExitCode::PayloadDamaged, &["1 problem", "nothing was sent"]);
     assert!(job.far.journal().is_empty());
 }
 

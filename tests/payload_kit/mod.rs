@@ -223,7 +223,7 @@ pub fn parts() -> Parts {
 }
 
 pub fn tag(tag: &str, digest: Option<&Digest>) -> TagTarget {
-    TagTarget { tag: tag.parse().expect("valid"), digest: digest.cloned(), former: None }
+    TagTarget { tag: tag.parse().expect("valid"), digest: digest.cloned(), former: Vec::new() }
 }
 
 impl Parts {

@@ -132,7 +132,7 @@ impl<'a> Reading<'a> {
             resolved,
             platforms: Vec::new(),
             manifests: digest.iter().cloned().collect(),
-            tags: vec![TagTarget { tag, digest, former: None }],
+            tags: vec![TagTarget { tag, digest, former: Vec::new() }],
             absent: Vec::new(),
             referrers: Vec::new(),
         });

@@ -1,4 +1,7 @@
-//! A new index of the children that travel, for registries that refuse a sparse one. Pure.
+//! New indexes of the children that travel, for registries that refuse sparse ones. Pure.
+//!
+//! What is written depends on the manifests alone, so that a later make-payload knows which digest a
+//! tag got where an index had to be rebuilt.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +10,41 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::digest::Digest;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, MediaType};
 
-/// `index` without the children for which `travels` says no. Children that were rebuilt themselves are
-/// replaced by what `rebuilt` has for them; everything else stays as it is.
+/// Indexes that were written anew, by the digest of the original.
+pub(crate) type Rebuilt = BTreeMap<Digest, Manifest>;
+
+/// Everything that is rebuilt where no index of `manifests` may be sparse. They come children before
+/// parents; `travels` says which manifests do.
+///
+/// # Errors
+/// As [`rebuild`].
+pub(crate) fn rebuild_all<'a>(
+    manifests: impl IntoIterator<Item = &'a Manifest>,
+    travels: impl Fn(&Digest) -> bool,
+) -> anyhow::Result<Rebuilt> {
+    let mut rebuilt = Rebuilt::new();
+    for manifest in manifests {
+        let changes = |digest: &Digest| !travels(digest) || rebuilt.contains_key(digest);
+        if manifest.children().iter().any(|child| changes(&child.digest)) {
+            let new = rebuild(manifest, &travels, &rebuilt)?;
+            rebuilt.insert(manifest.digest().clone(), new);
+        }
+    }
+    Ok(rebuilt)
+}
+
+/// `index` without the manifests for which `travels` says no. Children that were rebuilt themselves are
+/// replaced by what `rebuilt` has for them; everything else stays as it is, children that are no
+/// manifests among it.
 ///
 /// # Errors
 /// When the index has not the shape that it had when it was read, which no reader lets through.
-pub(super) fn rebuild(
+pub(crate) fn rebuild(
     index: &Manifest,
     travels: impl Fn(&Digest) -> bool,
-    rebuilt: &BTreeMap<Digest, Manifest>,
+    rebuilt: &Rebuilt,
 ) -> anyhow::Result<Manifest> {
     let mut json: Value = serde_json::from_slice(&index.raw)?;
     let children = json
@@ -25,7 +52,13 @@ pub(super) fn rebuild(
         .and_then(Value::as_array_mut)
         .context("an index has no list of manifests")?;
     let digest_of = |child: &Value| child.get("digest")?.as_str()?.parse::<Digest>().ok();
-    children.retain(|child| digest_of(child).is_some_and(|digest| travels(&digest)));
+    let is_manifest = |child: &Value| {
+        let media_type = child.get("mediaType").and_then(Value::as_str).unwrap_or_default();
+        MediaType::new(media_type).is_manifest()
+    };
+    children.retain(|child| {
+        !is_manifest(child) || digest_of(child).is_some_and(|digest| travels(&digest))
+    });
     for child in children {
         let new = digest_of(child).and_then(|digest| rebuilt.get(&digest));
         if let (Some(new), Some(child)) = (new, child.as_object_mut()) {
@@ -63,6 +96,16 @@ mod tests {
     }
 
     #[test]
+    fn a_child_that_is_no_manifest_stays() {
+        let note = Digest::of(b"note");
+        let json =
+            format!(r#"{{"manifests":[{{"mediaType":"text/plain","digest":"{note}","size":4}}]}}"#);
+        let index = Manifest::parse(Bytes::from(json), None).expect("an index");
+        let new = rebuild(&index, |_| false, &Rebuilt::new()).expect("rebuilt");
+        assert_eq!(new.blobs().map(|blob| &blob.digest).collect::<Vec<_>>(), [&note]);
+    }
+
+    #[test]
     fn an_index_over_a_rebuilt_one_names_the_new_digest() {
         let inner =
             Manifest::parse(Bytes::from_static(br#"{"manifests":[]}"#), None).expect("valid");
@@ -73,6 +116,9 @@ mod tests {
         let outer = Manifest::parse(Bytes::from(json), None).expect("an index");
         let rebuilt = BTreeMap::from([(old, inner.clone())]);
         let new = rebuild(&outer, |_| true, &rebuilt).expect("rebuilt");
+        let all = rebuild_all([&outer], |_| false).expect("rebuilt");
+        assert!(all[outer.digest()].children().is_empty());
+        assert!(rebuild_all([&outer], |_| true).expect("nothing to do").is_empty());
         assert_eq!(new.children()[0].digest, *inner.digest());
         assert_eq!(new.children()[0].size, inner.descriptor.size);
     }
