@@ -111,7 +111,7 @@ async fn what_docker_charon_cannot_deliver_is_refused_with_a_hint() {
     job.source.put("oci", "1", &image(1));
     let docker = Image::docker(&[random_layer(2, 100)]);
     job.source.put("docker", "1", &docker);
-    job.source.put("list", "1", &Image::docker_list(&[docker.clone()]));
+    job.source.put("list", "1", &Image::docker_list(std::slice::from_ref(&docker)));
     let charon = |images: &[&str]| MakeRequest { format: Format::Charon, ..job.request(images) };
     for name in ["oci:1", "list:1", &format!("docker@{}", docker.digest())] {
         let failed = job.fail_to_pack("payload.zip", charon(&[name])).await;

@@ -44,7 +44,7 @@ async fn a_transferred_tag_that_is_gone_is_a_warning() {
 async fn a_transferred_tag_that_moved_shows_at_the_far_side_before_anything_is_sent() {
     let (job, base, _, new) = upgrade();
     let other = random_layer(9, 5000);
-    job.source.put("moved", "1", &Image::oci(&[other.clone()]));
+    job.source.put("moved", "1", &Image::oci(std::slice::from_ref(&other)));
     job.source.put("late", "2", &Image::oci(&[other.clone(), base]));
     let packed = job.pack_as("payload.zip", after(&job, &["late:2", "app:2"], &["moved:1"])).await;
     assert_eq!(packed.expected(), [other.digest().clone()]);
@@ -152,7 +152,7 @@ async fn a_skipped_image_that_is_missing_is_a_warning_or_with_strict_the_end() {
 async fn a_transferred_image_counts_whatever_platforms_are_wanted_now() {
     let job = Job::new();
     let base = random_layer(1, 5000);
-    let single = Image::oci_for("linux/s390x", &[base.clone()]);
+    let single = Image::oci_for("linux/s390x", std::slice::from_ref(&base));
     let new = Image::index(&[Image::oci(&[base.clone(), random_layer(2, 10)])]);
     job.source.put("app", "1", &single);
     job.source.put("app", "2", &new);

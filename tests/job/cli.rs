@@ -43,7 +43,7 @@ impl Desk {
     }
 
     pub fn run(&self, arguments: &[&str]) -> Ran {
-        Ran::of(self.kharon(arguments).output().expect("it runs"))
+        Ran::of(&self.kharon(arguments).output().expect("it runs"))
     }
 
     /// Runs with this text on stdin.
@@ -53,7 +53,7 @@ impl Desk {
         let mut child = command.spawn().expect("it runs");
         // A command that needs no input may have ended before it is written.
         let _ = child.stdin.take().expect("a pipe").write_all(stdin);
-        Ran::of(child.wait_with_output().expect("an end"))
+        Ran::of(&child.wait_with_output().expect("an end"))
     }
 }
 
@@ -66,7 +66,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    pub fn of(output: Output) -> Self {
+    pub fn of(output: &Output) -> Self {
         Self {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -107,99 +107,100 @@ fn plain(ran: &Ran, registry: &TestRegistry, desk: &Desk) -> String {
 /// One bad command line: arguments (`HOST` is the registry), code, all of stderr.
 type Bad<'a> = (&'a [&'a str], ExitCode, &'a str);
 
+const BAD: &[Bad<'_>] = &[
+    (
+        &["make-payload", "-f", "x.zip", "HOST/app:2"],
+        ExitCode::Registry,
+        "resolving 1 image\n\
+         error: cannot read image `HOST/app:2`\n  \
+         caused by: `HOST` does not have manifest `app:2`: 404 MANIFEST_UNKNOWN: no manifest 2 in app\n",
+    ),
+    (
+        &["make-payload", "-f", "x.zip", "HOST/app:1,A/B C"],
+        ExitCode::Usage,
+        "error: `A/B C` is no image: expected a repository of lower-case letters, digits and single separators, found `B C`\n\
+         hint: write images as `[registry/]repository[:tag][@digest]`\n",
+    ),
+    (
+        &["make-payload", "-f", "x.zip", "app:1@sha256:12"],
+        ExitCode::Usage,
+        "error: `app:1@sha256:12` is no image: expected 64 lower-case hexadecimal digits after `sha256:`, found `12`\n\
+         hint: write images as `[registry/]repository[:tag][@digest]`\n",
+    ),
+    (
+        &["make-payload", "-f", "x.zip", "--platform", "linux", "app"],
+        ExitCode::Usage,
+        "error: invalid value 'linux' for '--platform <PLATFORMS>': expected a platform such as `linux/amd64` or `linux/arm/v7`, found `linux`\n\n\
+         For more information, try '--help'.\n",
+    ),
+    (
+        &["make-payload", "-f", "x.zip"],
+        ExitCode::Usage,
+        "error: no image was named\n\
+         hint: name images as arguments or with `--images-from FILE`\n",
+    ),
+    (
+        &["make-payload", "-f", "x.zip", "HOST/app:1", "--against", "nowhere.zip"],
+        ExitCode::Failed,
+        "error: cannot take payload `nowhere.zip` as baseline\n  \
+         caused by: payload `nowhere.zip`: cannot be read\n  \
+         caused by: No such file or directory (os error 2)\n",
+    ),
+    (
+        &["make-payload", "-f", "no/folder/x.zip", "HOST/app:1"],
+        ExitCode::Failed,
+        "resolving 1 image\n\
+         error: the folder `no/folder` for the payload is not there\n\
+         hint: create it first, or write elsewhere with `-f`\n",
+    ),
+    (
+        &["make-payload", "--json", "HOST/app:1"],
+        ExitCode::Usage,
+        "error: both the payload and JSON would go to stdout\n\
+         hint: name a file with `-f payload.zip`\n",
+    ),
+    (
+        &["make-payload", "-f", "x.zip", "HOST/app:1", "other.example/app:2"],
+        ExitCode::Usage,
+        "error: `HOST/app` and `other.example/app` would both be `app` at the far side\n\
+         hint: use `--keep-registry`, or `--rename SOURCE=NAME` for one of them\n",
+    ),
+    (
+        &["make-payload", "-f", "x.zip", "HOST/app:1", "-p", "x"],
+        ExitCode::Usage,
+        "error: a password needs a user name\nhint: give it with -u\n",
+    ),
+    (
+        &["push-payload", "-f", "text.zip"],
+        ExitCode::Usage,
+        "error: no registry to push to was named\n\
+         hint: give it with `-r HOST` or KHARON_REGISTRY; unlike docker-charon, kharon does not push to Docker Hub unasked\n",
+    ),
+    (
+        &["push-payload", "-r", "HOST", "-f", "text.zip"],
+        ExitCode::PayloadDamaged,
+        "error: payload `text.zip`: expected a zip, found something else\n\
+         hint: name the file that `kharon make-payload` or docker-charon wrote\n",
+    ),
+    (
+        &["push-payload", "-r", "HOST", "-f", "nowhere.zip"],
+        ExitCode::Failed,
+        "error: payload `nowhere.zip`: cannot be read\n  \
+         caused by: No such file or directory (os error 2)\n",
+    ),
+    (
+        &["push-payload", "-r", "HOST", "-u", "me", "--password-stdin"],
+        ExitCode::Usage,
+        "error: both the password and the payload would come from stdin\n\
+         hint: give one of them in another way\n",
+    ),
+];
+
 #[test]
 fn what_goes_wrong_is_said_in_these_words() {
     let (source, desk) = source();
     std::fs::write(desk.path("text.zip"), "no zip at all, but a text").expect("written");
-    let table: &[Bad<'_>] = &[
-        (
-            &["make-payload", "-f", "x.zip", "HOST/app:2"],
-            ExitCode::Registry,
-            "resolving 1 image\n\
-             error: cannot read image `HOST/app:2`\n  \
-             caused by: `HOST` does not have manifest `app:2`: 404 MANIFEST_UNKNOWN: no manifest 2 in app\n",
-        ),
-        (
-            &["make-payload", "-f", "x.zip", "HOST/app:1,A/B C"],
-            ExitCode::Usage,
-            "error: `A/B C` is no image: expected a repository of lower-case letters, digits and single separators, found `B C`\n\
-             hint: write images as `[registry/]repository[:tag][@digest]`\n",
-        ),
-        (
-            &["make-payload", "-f", "x.zip", "app:1@sha256:12"],
-            ExitCode::Usage,
-            "error: `app:1@sha256:12` is no image: expected 64 lower-case hexadecimal digits after `sha256:`, found `12`\n\
-             hint: write images as `[registry/]repository[:tag][@digest]`\n",
-        ),
-        (
-            &["make-payload", "-f", "x.zip", "--platform", "linux", "app"],
-            ExitCode::Usage,
-            "error: invalid value 'linux' for '--platform <PLATFORMS>': expected a platform such as `linux/amd64` or `linux/arm/v7`, found `linux`\n\n\
-             For more information, try '--help'.\n",
-        ),
-        (
-            &["make-payload", "-f", "x.zip"],
-            ExitCode::Usage,
-            "error: no image was named\n\
-             hint: name images as arguments or with `--images-from FILE`\n",
-        ),
-        (
-            &["make-payload", "-f", "x.zip", "HOST/app:1", "--against", "nowhere.zip"],
-            ExitCode::Failed,
-            "error: cannot take payload `nowhere.zip` as baseline\n  \
-             caused by: payload `nowhere.zip`: cannot be read\n  \
-             caused by: No such file or directory (os error 2)\n",
-        ),
-        (
-            &["make-payload", "-f", "no/folder/x.zip", "HOST/app:1"],
-            ExitCode::Failed,
-            "resolving 1 image\n\
-             error: the folder `no/folder` for the payload is not there\n\
-             hint: create it first, or write elsewhere with `-f`\n",
-        ),
-        (
-            &["make-payload", "--json", "HOST/app:1"],
-            ExitCode::Usage,
-            "error: both the payload and JSON would go to stdout\n\
-             hint: name a file with `-f payload.zip`\n",
-        ),
-        (
-            &["make-payload", "-f", "x.zip", "HOST/app:1", "other.example/app:2"],
-            ExitCode::Usage,
-            "error: `HOST/app` and `other.example/app` would both be `app` at the far side\n\
-             hint: use `--keep-registry`, or `--rename SOURCE=NAME` for one of them\n",
-        ),
-        (
-            &["make-payload", "-f", "x.zip", "HOST/app:1", "-p", "x"],
-            ExitCode::Usage,
-            "error: a password needs a user name\nhint: give it with -u\n",
-        ),
-        (
-            &["push-payload", "-f", "text.zip"],
-            ExitCode::Usage,
-            "error: no registry to push to was named\n\
-             hint: give it with `-r HOST` or KHARON_REGISTRY; unlike docker-charon, kharon does not push to Docker Hub unasked\n",
-        ),
-        (
-            &["push-payload", "-r", "HOST", "-f", "text.zip"],
-            ExitCode::PayloadDamaged,
-            "error: payload `text.zip`: expected a zip, found something else\n\
-             hint: name the file that `kharon make-payload` or docker-charon wrote\n",
-        ),
-        (
-            &["push-payload", "-r", "HOST", "-f", "nowhere.zip"],
-            ExitCode::Failed,
-            "error: payload `nowhere.zip`: cannot be read\n  \
-             caused by: No such file or directory (os error 2)\n",
-        ),
-        (
-            &["push-payload", "-r", "HOST", "-u", "me", "--password-stdin"],
-            ExitCode::Usage,
-            "error: both the password and the payload would come from stdin\n\
-             hint: give one of them in another way\n",
-        ),
-    ];
-    for (arguments, code, expected) in table {
+    for (arguments, code, expected) in BAD {
         let host = source.host();
         let arguments: Vec<String> =
             arguments.iter().map(|argument| argument.replace(HOST, &host)).collect();
@@ -257,7 +258,7 @@ fn a_payload_crosses_by_file_and_by_pipe_and_stdout_has_only_the_result() {
     let mut redirected = desk.kharon(&["push-payload"]);
     redirected.stdin(std::fs::File::open(desk.path("x.zip")).expect("a payload"));
     redirected.env("KHARON_REGISTRY", far.host());
-    let redirected = Ran::of(redirected.output().expect("it runs"));
+    let redirected = Ran::of(&redirected.output().expect("it runs"));
     assert_eq!(redirected.assert(ExitCode::Done).stdout, format!("{name}\n"));
     source.assert_no_violations();
     far.assert_no_violations();
@@ -334,10 +335,10 @@ fn a_payload_is_not_written_to_a_terminal() {
     script.args(["-qec", &line.join(" "), "/dev/null"]).stdin(Stdio::null());
     script.env("HOME", desk.folder.path()).env("RUST_BACKTRACE", "0").env("NO_COLOR", "1");
     let Ok(output) = script.output() else {
-        eprintln!("skipped: there is no `script` to make a terminal with");
+        // There is nothing else to make a terminal with.
         return;
     };
-    let ran = Ran::of(output);
+    let ran = Ran::of(&output);
     assert_eq!(ran.code, Some(2), "{}", ran.stdout);
     assert!(ran.stdout.contains("error: a payload is not for a terminal"), "{}", ran.stdout);
     assert!(source.journal().is_empty());
@@ -374,7 +375,7 @@ fn logins_come_by_option_variable_and_pipe_and_are_never_shown() {
     ] {
         let mut command = desk.kharon(&make);
         command.env(user, "me").env(password, PASSWORD);
-        runs.push(Ran::of(command.output().expect("it runs")));
+        runs.push(Ran::of(&command.output().expect("it runs")));
     }
     let push = ["push-payload", "-v", "-f", "x.zip", "-r", &far.host(), "-u", "me", "-p", PASSWORD];
     runs.push(desk.run(&push));
@@ -471,7 +472,7 @@ fn a_lenient_push_prints_what_arrived_and_ends_with_five() {
     let (source, desk) = source();
     let far = TestRegistry::start();
     let base = random_layer(7, 500);
-    source.put("base", "1", &Image::oci(&[base.clone()]));
+    source.put("base", "1", &Image::oci(std::slice::from_ref(&base)));
     source.put("over", "1", &Image::oci(&[base.clone(), random_layer(8, 500)]));
     let host = source.host();
     let make = ["make-payload", "-r", &host, "-f", "x.zip", "app:1,over:1", "-a", "base:1"];

@@ -209,6 +209,13 @@ struct Swept {
     failed: usize,
 }
 
+impl Swept {
+    #[expect(clippy::print_stderr, reason = "how much was tried shows with --nocapture")]
+    fn tell(&self, what: &str, effect: &str) {
+        eprintln!("{what}, {effect}: {} runs, {} of them failed", self.runs, self.failed);
+    }
+}
+
 #[tokio::test]
 async fn a_payload_is_whole_or_the_former_one_whichever_request_fails() {
     let job = Job::new();
@@ -238,7 +245,7 @@ async fn a_payload_is_whole_or_the_former_one_whichever_request_fails() {
                 }
             }
         }
-        eprintln!("make, {name}: {swept:?}");
+        swept.tell("make", name);
         assert!(swept.runs > 10, "{swept:?}");
         assert_eq!(lasts, swept.failed > 0, "{swept:?}");
     }
@@ -287,7 +294,7 @@ async fn sweep_push(far: Options, effects: &[(&str, Effect, bool)]) {
             assert_eq!(found, wanted, "{name}, request {nth}");
             assert_eq!(dangling(&job.far), Vec::<String>::new());
         }
-        eprintln!("push, {name}: {swept:?}");
+        swept.tell("push", name);
         assert!(swept.runs > 30, "{swept:?}");
         assert_eq!(*lasts, swept.failed > 0, "{swept:?}");
     }

@@ -162,12 +162,12 @@ async fn a_rebuilt_index_has_the_unchanged_children_and_a_new_digest() {
     assert_ne!(&found, several.index.digest());
     assert_eq!(pushed.report.pushed[0].digest.as_ref(), Some(&found));
     let raw = job.far.manifest("app", "1").expect("an index");
-    let rebuilt = Manifest::parse(raw, None).expect("an index");
-    let children: Vec<&Digest> = rebuilt.children().iter().map(|child| &child.digest).collect();
+    let new = Manifest::parse(raw, None).expect("an index");
+    let children: Vec<&Digest> = new.children().iter().map(|child| &child.digest).collect();
     let attestation = Image::attestation(&several.amd64);
     let expected = [several.amd64.digest(), several.arm.digest(), attestation.digest()];
     assert_eq!(children, expected);
-    assert_eq!(rebuilt.children()[0].platform, several.index.manifest.children()[0].platform);
+    assert_eq!(new.children()[0].platform, several.index.manifest.children()[0].platform);
     assert_eq!(dangling(&job.far), Vec::<String>::new());
     // Once more: the same index, and the tag stays.
     let again = job.push_as(&packed.path, rebuild()).await;

@@ -24,7 +24,7 @@ async fn upgrades(far: Options) -> (Job, Packed, [Blob; 2]) {
     let job = Job::with(Options::default(), far);
     let bases = [random_layer(1, 5000), random_layer(2, 5000)];
     for (name, base) in ["a", "b"].iter().zip(&bases) {
-        job.source.put(name, "1", &Image::oci(&[base.clone()]));
+        job.source.put(name, "1", &Image::oci(std::slice::from_ref(base)));
         job.source.put(name, "2", &Image::oci(&[base.clone(), random_layer(9, 100)]));
     }
     job.source.put("c", "1", &image(3));
@@ -64,7 +64,7 @@ async fn without_strict_the_images_that_can_be_completed_are_pushed() {
 async fn prefix_and_rename_hold_for_expected_repositories_too() {
     let (job, packed, bases) = upgrades(Options::default()).await;
     for (name, base) in ["mirror/x", "mirror/b"].iter().zip(&bases) {
-        job.far.put(name, "1", &Image::oci(&[base.clone()]));
+        job.far.put(name, "1", &Image::oci(std::slice::from_ref(base)));
     }
     let names = TargetNames {
         prefix: Some("mirror".parse().expect("a prefix")),
@@ -134,7 +134,7 @@ async fn an_expected_blob_is_copied_from_a_project_that_may_be_read_and_not_from
     let far = Options { access: Access::Bearer(hidden), ..Options::default() };
     let job = Job::with(Options::default(), far);
     let base = random_layer(1, 5000);
-    job.source.put("base", "1", &Image::oci(&[base.clone()]));
+    job.source.put("base", "1", &Image::oci(std::slice::from_ref(&base)));
     job.source.put("app", "2", &Image::oci(&[base.clone(), random_layer(2, 10)]));
     let already_transferred = names(&job.source, &["base:1"]);
     let request = MakeRequest { already_transferred, ..job.request(&["app:2"]) };
@@ -336,7 +336,7 @@ async fn uploads_find_their_sessions_however_they_are_named() {
         let far = Options { locations, mounts_refused: true, ..Options::default() };
         let job = Job::with(Options::default(), far);
         let shared = random_layer(1, 3000);
-        job.source.put("a", "1", &Image::oci(&[shared.clone()]));
+        job.source.put("a", "1", &Image::oci(std::slice::from_ref(&shared)));
         job.source.put("b", "1", &Image::oci(&[shared, random_layer(2, 10)]));
         let packed = job.pack("payload.zip", &["a:1", "b:1"]).await;
         job.push(&packed.path).await;

@@ -32,7 +32,7 @@ fn end(child: Child, signal: &str) -> Ran {
     let started = Instant::now();
     let sent = Command::new("kill").args([signal, &child.id().to_string()]).status();
     assert!(sent.expect("kill runs").success());
-    let ran = Ran::of(child.wait_with_output().expect("an end"));
+    let ran = Ran::of(&child.wait_with_output().expect("an end"));
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     ran
 }

@@ -54,7 +54,8 @@ async fn a_second_push_sends_no_content() {
     for far in [Options::default(), Options { no_referrers: true, ..Options::default() }] {
         let job = Job::with(Options::default(), far);
         let shared = random_layer(1, 5000);
-        let children = ["linux/amd64", "linux/arm64"].map(|p| Image::oci_for(p, &[shared.clone()]));
+        let children = ["linux/amd64", "linux/arm64"]
+            .map(|p| Image::oci_for(p, std::slice::from_ref(&shared)));
         let index = Image::index(&children);
         job.source.put("a", "1", &Image::oci(&[shared.clone(), random_layer(2, 10)]));
         job.source.put("b", "1", &index);
@@ -100,7 +101,7 @@ async fn a_shared_blob_is_uploaded_once_and_mounted_elsewhere() {
 async fn a_refused_mount_becomes_an_upload_in_the_session_that_it_opened() {
     let job = Job::with(Options::default(), Options { mounts_refused: true, ..Options::default() });
     let shared = random_layer(1, 50_000);
-    job.source.put("one", "1", &Image::oci(&[shared.clone()]));
+    job.source.put("one", "1", &Image::oci(std::slice::from_ref(&shared)));
     job.source.put("two", "1", &Image::oci(&[shared.clone(), random_layer(2, 10)]));
     let packed = job.pack("payload.zip", &["one:1", "two:1"]).await;
     let pushed = job.push(&packed.path).await;
@@ -116,7 +117,7 @@ async fn a_refused_mount_becomes_an_upload_in_the_session_that_it_opened() {
 async fn an_expected_blob_that_cannot_be_mounted_is_copied_inside_the_far_registry() {
     let job = Job::with(Options::default(), Options { mounts_refused: true, ..Options::default() });
     let shared = random_layer(1, 200_000);
-    let base = Image::oci(&[shared.clone()]);
+    let base = Image::oci(std::slice::from_ref(&shared));
     job.source.put("base", "1", &base);
     job.source.put("app", "1", &Image::oci(&[shared.clone(), random_layer(2, 10)]));
     job.far.put("base", "1", &base);
@@ -299,7 +300,7 @@ async fn a_foreign_layer_is_left_out_with_a_word_or_fetched_where_it_lies() {
 async fn a_blob_that_the_far_side_got_by_itself_is_not_sent_again() {
     let job = Job::new();
     let shared = random_layer(1, 20_000);
-    job.source.put("app", "1", &Image::oci(&[shared.clone()]));
+    job.source.put("app", "1", &Image::oci(std::slice::from_ref(&shared)));
     job.far.put_blob("app", &shared.bytes);
     let packed = job.pack("payload.zip", &["app:1"]).await;
     let pushed = job.push(&packed.path).await;
