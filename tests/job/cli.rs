@@ -225,8 +225,8 @@ fn a_host_that_does_not_answer_or_exist_is_named() {
     assert!(ran.stderr.ends_with(hint), "{}", ran.stderr);
 }
 
+/// Takes half a minute of waiting between attempts.
 #[test]
-#[ignore = "waits for all attempts at a closed port, half a minute"]
 fn a_closed_port_is_named() {
     let ran = Desk::new().run(&["make-payload", "-f", "x.zip", "localhost:1/app"]);
     ran.assert(ExitCode::Registry);
@@ -262,6 +262,30 @@ fn a_payload_crosses_by_file_and_by_pipe_and_stdout_has_only_the_result() {
     assert_eq!(redirected.assert(ExitCode::Done).stdout, format!("{name}\n"));
     source.assert_no_violations();
     far.assert_no_violations();
+}
+
+/// A limit on the size of files is as good as a disk that fills up in the middle.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_disk_that_fills_up_in_the_middle_leaves_the_former_payload() {
+    let (source, desk) = source();
+    source.put("big", "1", &Image::oci(&[random_layer(1, 3_000_000)]));
+    std::fs::write(desk.path("x.zip"), "former").expect("written");
+    let whole = desk.kharon(&["make-payload", "-f", "x.zip", &source.reference("big:1")]);
+    let words = std::iter::once(whole.get_program()).chain(whole.get_args());
+    let words: Vec<&str> = words.map(|word| word.to_str().expect("text")).collect();
+    let line = format!("trap '' XFSZ; ulimit -f 2000; exec {}", words.join(" "));
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &line]).current_dir(desk.folder.path());
+    limited.env("HOME", desk.folder.path()).env("RUST_BACKTRACE", "0");
+    let ran = Ran::of(&limited.output().expect("it runs"));
+    ran.assert(ExitCode::Failed);
+    let said = "error: cannot write the payload\n  caused by: File too large (os error 27)\n";
+    assert!(ran.stderr.ends_with(said), "{}", ran.stderr);
+    assert_eq!(std::fs::read(desk.path("x.zip")).expect("a file"), b"former");
+    assert!(desk.path("x.zip.partial").exists());
+    desk.run(&words[1..]).assert(ExitCode::Done);
+    assert!(!desk.path("x.zip.partial").exists());
 }
 
 #[test]

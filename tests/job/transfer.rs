@@ -1,6 +1,7 @@
 //! Whole images, upgrades, and where the bytes go.
 
 use bytes::Bytes;
+use kharon::digest::Digest;
 use kharon::manifest::{Descriptor, Manifest, MediaType};
 use serde_json::json;
 
@@ -191,6 +192,25 @@ fn old_artifact() -> Image {
     Image { manifest, blobs: vec![blob], children: Vec::new(), platform: None }
 }
 
+/// An index with a child that is no manifest: registries keep it as a blob.
+fn index_with_a_blob(image: &Image) -> Image {
+    let notes = Blob::new("text/plain", &b"read me"[..]);
+    let child = |descriptor: &Descriptor| json!({"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size});
+    let manifests = [child(&image.manifest.descriptor), child(&notes.descriptor)];
+    let document =
+        json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": manifests});
+    let manifest = Manifest::parse(document.to_string().into(), None).expect("an index");
+    Image { manifest, blobs: vec![notes], children: vec![image.clone()], platform: None }
+}
+
+/// A layer that is named by its SHA-512.
+fn sha512_layer() -> Blob {
+    let mut layer = random_layer(77, 5000);
+    let any: Digest = format!("sha512:{}", "0".repeat(128)).parse().expect("a digest");
+    layer.descriptor.digest = any.same_algorithm_of(&layer.bytes);
+    layer
+}
+
 #[tokio::test]
 async fn everything_that_a_registry_holds_arrives() {
     let job = Job::new();
@@ -206,6 +226,17 @@ async fn everything_that_a_registry_holds_arrives() {
         ("nested", Image::index(&[index, arm])),
         ("chart", Image::helm_chart("chart", "1.2.3")),
         ("artifact", old_artifact()),
+        ("blobs", index_with_a_blob(&amd64)),
+        ("twice", Image::oci(&[layer(&[("c", b"3")]), layer(&[("c", b"3")])])),
+        (
+            "sha512",
+            Image::of_blobs(
+                MediaType::OCI_MANIFEST,
+                Blob::new("x/y", &b"1"[..]),
+                vec![sha512_layer()],
+                &json!({}),
+            ),
+        ),
         ("odd", Image::of_blobs(MediaType::OCI_MANIFEST, odd.clone(), vec![odd], &json!({}))),
         (
             "empty",
