@@ -65,13 +65,15 @@ impl Chain {
         let here = self.place(position);
         let most = MAX_DISTANCE.min((position - self.origin) as usize);
         let is_known = position < self.inserted;
+        let mut walk = self.chains.walk(here);
         let mut distance = 0;
         std::iter::from_fn(move || {
-            let is_over = !is_known || distance == MAX_DISTANCE;
-            let step =
-                if is_over { 0 } else { self.chains.step(here.wrapping_sub(distance as u32)) };
-            distance += step;
-            (step != 0 && distance <= most).then_some(distance)
+            if !is_known || distance == MAX_DISTANCE {
+                return None;
+            }
+            distance = self.chains.next(&mut walk, distance);
+            let is_over = distance == 0 || distance > most;
+            (!is_over).then_some(distance)
         })
     }
 

@@ -1,13 +1,21 @@
-//! Hash chains: for each position of the last 32 KiB, how far back the one before it with the same hash is.
+//! Hash chains: for each position of the last 32 KiB, the one before it with the same hash.
 
 use crate::gzip::token::MAX_DISTANCE;
 
-/// Heads by hash, and steps back by position.
+/// Heads by hash, and links by position.
 ///
 /// A *place* is a position counted from wherever the model likes, modulo 2^32; 0 is no place.
 pub struct Chains {
     heads: Vec<u32>,
-    steps: Box<[u16; MAX_DISTANCE]>,
+    /// The low bits of the place before; of the place itself where there is none near enough.
+    links: Box<[u16; MAX_DISTANCE]>,
+}
+
+/// Goes back along one chain.
+#[derive(Clone, Copy)]
+pub struct Walk {
+    here: u16,
+    place: u16,
 }
 
 impl Chains {
@@ -17,13 +25,12 @@ impl Chains {
         reason = "64 KiB once, for look-ups without bounds checks"
     )]
     pub fn new(hash_bits: u32) -> Self {
-        Self { heads: vec![0; 1 << hash_bits], steps: Box::new([0; MAX_DISTANCE]) }
+        Self { heads: vec![0; 1 << hash_bits], links: Box::new([0; MAX_DISTANCE]) }
     }
 
-    /// Forgets everything.
+    /// Forgets everything. The links need not be: only those of places that are in the chains are followed.
     pub fn clear(&mut self) {
         self.heads.fill(0);
-        self.steps.fill(0);
     }
 
     /// The newest place of `hash`.
@@ -35,15 +42,22 @@ impl Chains {
     #[inline]
     pub fn insert(&mut self, hash: usize, place: u32) {
         let head = &mut self.heads[hash];
-        let step = place.wrapping_sub(*head);
-        let is_near = *head != 0 && step as usize <= MAX_DISTANCE;
-        self.steps[place as usize % MAX_DISTANCE] = if is_near { step as u16 } else { 0 };
+        let is_near = *head != 0 && place.wrapping_sub(*head) as usize <= MAX_DISTANCE;
+        self.links[place as usize % MAX_DISTANCE] = if is_near { *head } else { place } as u16;
         *head = place;
     }
 
-    /// How far before `place` the next one of its chain is; 0 where there is none near enough.
+    /// Begins at `place`, which is in the chains.
     #[inline]
-    pub fn step(&self, place: u32) -> usize {
-        usize::from(self.steps[place as usize % MAX_DISTANCE])
+    pub fn walk(&self, place: u32) -> Walk {
+        Walk { here: place as u16, place: place as u16 }
+    }
+
+    /// How far back the next place is, which is farther than `distance`; 0 at the end of the chain.
+    #[inline]
+    pub fn next(&self, walk: &mut Walk, distance: usize) -> usize {
+        walk.place = self.links[usize::from(walk.place) % MAX_DISTANCE];
+        let next = usize::from(walk.here.wrapping_sub(walk.place));
+        if next > distance && next <= MAX_DISTANCE { next } else { 0 }
     }
 }

@@ -117,10 +117,11 @@ impl GoLazy {
         let index = view.index(position);
         let mut best = Found { length: MIN_LENGTH - 1, distance: 0 };
         let mut tail = Tail::new(view.bytes, index, best.length);
-        let mut step = self.chains.step(here);
-        let mut distance = step;
+        let mut walk = self.chains.walk(here);
+        let mut distance = 0;
         for _ in 0..self.level.chain {
-            if step == 0 || distance > farthest {
+            distance = self.chains.next(&mut walk, distance);
+            if distance == 0 || distance > farthest {
                 break;
             }
             let at = index - distance;
@@ -137,8 +138,6 @@ impl GoLazy {
             if distance == MAX_DISTANCE {
                 break;
             }
-            step = self.chains.step(here.wrapping_sub(distance as u32));
-            distance += step;
         }
         if best.distance == 0 { Found::default() } else { best }
     }

@@ -206,10 +206,11 @@ impl KlauspostLazy {
         let mut best = NONE;
         let mut best_gain = self.version.least_gain;
         let mut tail = Tail::new(view.bytes, index, best.length);
-        let mut step = self.chains.step(here);
-        let mut distance = step;
+        let mut walk = self.chains.walk(here);
+        let mut distance = 0;
         for _ in 0..self.level.chain {
-            if step == 0 || distance > farthest {
+            distance = self.chains.next(&mut walk, distance);
+            if distance == 0 || distance > farthest {
                 break;
             }
             let at = index - distance;
@@ -227,8 +228,6 @@ impl KlauspostLazy {
             if distance == farthest {
                 break;
             }
-            step = self.chains.step(here.wrapping_sub(distance as u32));
-            distance += step;
         }
         best
     }

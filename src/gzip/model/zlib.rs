@@ -111,10 +111,11 @@ impl Zlib {
         let chain = if least >= self.level.good { self.level.chain / 4 } else { self.level.chain };
         let mut best = Found { length: least, distance: 0 };
         let mut tail = Tail::new(view.bytes, index, best.length);
-        let mut step = self.chains.step(here);
-        let mut distance = step;
+        let mut walk = self.chains.walk(here);
+        let mut distance = 0;
         for _ in 0..chain {
-            if step == 0 || distance > REACH {
+            distance = self.chains.next(&mut walk, distance);
+            if distance == 0 || distance > REACH {
                 break;
             }
             let at = index - distance;
@@ -128,8 +129,6 @@ impl Zlib {
                     tail = Tail::new(view.bytes, index, length);
                 }
             }
-            step = self.chains.step(here.wrapping_sub(distance as u32));
-            distance += step;
         }
         if best.distance == 0 {
             return NONE;
