@@ -302,15 +302,17 @@ impl Planner<'_> {
 }
 
 /// The children of an image's indexes that its registry did not have. Where platforms were chosen,
-/// children are missing on purpose.
+/// children of its own indexes are missing on purpose; those of referrers are lost all the same.
 fn absent(image: &Resolved) -> Vec<Digest> {
-    if !image.platforms.is_empty() {
-        return Vec::new();
-    }
-    let all = || image.manifests.iter().chain(image.referrers.iter().map(|(_, other)| other));
-    let there: BTreeSet<&Digest> = all().map(Manifest::digest).collect();
+    let own = image.manifests.iter().map(Manifest::digest);
+    let own: BTreeSet<&Digest> = own.collect();
+    let referring = || image.referrers.iter().map(|(_, manifest)| manifest);
+    let there: BTreeSet<&Digest> =
+        own.iter().copied().chain(referring().map(Manifest::digest)).collect();
+    let whole = image.manifests.iter().filter(|_| image.platforms.is_empty());
+    let whole = whole.chain(referring().filter(|manifest| !own.contains(manifest.digest())));
     let named: BTreeSet<&Digest> =
-        all().flat_map(Manifest::children).map(|child| &child.digest).collect();
+        whole.flat_map(Manifest::children).map(|child| &child.digest).collect();
     named.difference(&there).map(|digest| (*digest).clone()).collect()
 }
 

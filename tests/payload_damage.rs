@@ -389,6 +389,19 @@ fn lying_manifests() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// The first image's index with its child moved to the second image.
+fn child_of_another_image() -> Vec<u8> {
+    let s = sample();
+    let document: Value = serde_json::from_slice(&s.index.bytes).expect("an index");
+    index(|json| {
+        let first = json["images"][0].as_object_mut().expect("an image");
+        first.remove("platforms");
+        first.insert("absent".to_owned(), json!([document["manifests"][1]["digest"]]));
+        first.insert("manifests".to_owned(), json!([s.index.digest]));
+        json["images"][1]["manifests"] = json!([s.manifest.digest, s.docker_manifest.digest]);
+    })
+}
+
 fn lying_images() -> Vec<(&'static str, Vec<u8>)> {
     let s = sample();
     vec![
@@ -404,6 +417,19 @@ fn lying_images() -> Vec<(&'static str, Vec<u8>)> {
                 json["images"][0]["tags"][0]["digest"] = json!(s.base.digest);
             }),
         ),
+        (
+            "a tag of another image's manifest",
+            index(|json| {
+                json["images"][0]["tags"][0]["digest"] = json!(s.docker_manifest.digest);
+            }),
+        ),
+        (
+            "a tag of what only refers to the image",
+            index(|json| {
+                json["images"][0]["tags"][0]["digest"] = json!(s.signature.digest);
+            }),
+        ),
+        ("a child that only another image has", child_of_another_image()),
         (
             "a tag without a digest",
             index(|json| {
@@ -446,6 +472,12 @@ fn lying_images() -> Vec<(&'static str, Vec<u8>)> {
             "a referrer of nothing",
             index(|json| {
                 json["images"][0]["referrers"][0]["subject"] = json!(s.base.digest);
+            }),
+        ),
+        (
+            "a referrer of another image's manifest",
+            index(|json| {
+                json["images"][0]["referrers"][0]["subject"] = json!(s.docker_manifest.digest);
             }),
         ),
     ]

@@ -332,6 +332,16 @@ pub enum Fault {
         /// The manifest.
         digest: Digest,
     },
+    /// A tag, index or referrer of an image names a manifest that is in the payload for another one.
+    #[error(
+        "expected the manifest `{digest}` among those of the image `{image}`, found it elsewhere"
+    )]
+    ImageStranger {
+        /// The image.
+        image: String,
+        /// The manifest.
+        digest: Digest,
+    },
     /// A carried image that does not say what it is.
     #[error("expected a digest for the image `{image}`, found none")]
     ImageUnresolved {

@@ -82,30 +82,72 @@ impl<'a> Listed<'a> {
     fn check_carried(&self, image: &Image) -> Result<(), Fault> {
         let unresolved = || Fault::ImageUnresolved { image: image.name.clone() };
         let resolved = image.resolved.as_ref().ok_or_else(unresolved)?;
-        let all: HashSet<_> = image.manifests.iter().collect();
-        let mut own = HashSet::new();
-        for digest in &image.manifests {
-            let manifest = self.manifest_of(image, digest)?;
-            for child in manifest.children() {
-                if all.contains(&child.digest) && !own.contains(&child.digest) {
-                    let (index, child) = (digest.clone(), child.digest.clone());
-                    return Err(Fault::ChildLate { index, child });
-                }
-            }
-            own.insert(digest);
-        }
+        let own: HashSet<&Digest> = image.manifests.iter().collect();
+        let referring = image.referrers.iter().map(|referrer| &referrer.digest);
+        let all: HashSet<&Digest> = own.iter().copied().chain(referring).collect();
+        self.check_families(image, &own, &all)?;
         if !own.contains(&resolved.digest) {
             return Err(missing(image, &resolved.digest));
         }
         for target in &image.tags {
             let digest = target.digest.as_ref().ok_or_else(unresolved)?;
-            self.manifest_of(image, digest)?;
+            self.check_among(&own, image, digest)?;
         }
         for referrer in &image.referrers {
-            self.manifest_of(image, &referrer.digest)?;
-            self.manifest_of(image, &referrer.subject)?;
+            self.check_among(&all, image, &referrer.subject)?;
         }
         Ok(())
+    }
+
+    /// The manifests of an image are there, and the children of its indexes are its own and in front
+    /// of them. Each image goes to a repository of its own, so another image's are of no use to it.
+    fn check_families(
+        &self,
+        image: &Image,
+        own: &HashSet<&Digest>,
+        all: &HashSet<&Digest>,
+    ) -> Result<(), Fault> {
+        let absent: HashSet<&Digest> = image.absent.iter().collect();
+        let chosen = !image.platforms.is_empty();
+        let mut passed = HashSet::new();
+        let referring = image.referrers.iter().map(|referrer| &referrer.digest);
+        for digest in image.manifests.iter().chain(referring) {
+            let is_sparse = chosen && own.contains(digest);
+            for child in self.manifest_of(image, digest)?.children() {
+                let child = &child.digest;
+                if all.contains(child) {
+                    if !passed.contains(child) {
+                        let (index, child) = (digest.clone(), child.clone());
+                        return Err(Fault::ChildLate { index, child });
+                    }
+                } else if !is_sparse
+                    && !absent.contains(child)
+                    && !self.blob_sizes.contains_key(child)
+                {
+                    return Err(self.stranger(image, child));
+                }
+            }
+            passed.insert(digest);
+        }
+        Ok(())
+    }
+
+    /// Whether `digest` is one of `manifests`, which are those of `image`.
+    fn check_among(
+        &self,
+        manifests: &HashSet<&Digest>,
+        image: &Image,
+        digest: &Digest,
+    ) -> Result<(), Fault> {
+        if manifests.contains(digest) { Ok(()) } else { Err(self.stranger(image, digest)) }
+    }
+
+    /// A manifest that is not the image's own, be it in the payload or not.
+    fn stranger(&self, image: &Image, digest: &Digest) -> Fault {
+        if self.manifests.get(digest).is_none() {
+            return missing(image, digest);
+        }
+        Fault::ImageStranger { image: image.name.clone(), digest: digest.clone() }
     }
 
     fn manifest_of(&self, image: &Image, digest: &Digest) -> Result<&'a Manifest, Fault> {

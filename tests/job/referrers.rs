@@ -41,6 +41,18 @@ fn fallback(referrers: &[&Image]) -> Image {
     Image { manifest, blobs: Vec::new(), children, platform: None }
 }
 
+/// An index of `children` that refers to `subject`, without its children.
+fn referring_index(subject: &Image, children: &[&Image]) -> Image {
+    let index = fallback(children);
+    let mut document: serde_json::Value =
+        serde_json::from_slice(&index.manifest.raw).expect("an index");
+    let descriptor = &subject.manifest.descriptor;
+    document["subject"] = json!({ "mediaType": descriptor.media_type,
+                                  "digest": descriptor.digest, "size": descriptor.size });
+    let manifest = Manifest::parse(document.to_string().into(), None).expect("an index");
+    Image { manifest, children: Vec::new(), ..index }
+}
+
 /// What a registry lists, by its API or by the fallback tag.
 fn listed(registry: &TestRegistry, subject: &Image) -> Vec<Digest> {
     let repository = "app".parse().expect("a repository");
@@ -220,6 +232,29 @@ async fn referrers_of_each_platform_and_of_the_index_arrive() {
     let one = job.pack_as("one.zip", MakeRequest { platforms, ..job.request(&["app:1"]) }).await;
     assert_eq!(one.summary.images[0].referrers, 1);
     assert_told(&one.warnings, &["1 manifests refer to the index", "stays behind"]);
+}
+
+#[tokio::test]
+async fn an_index_that_refers_and_lost_a_child_arrives_whatever_platforms_were_chosen() {
+    const ALL: &[&str] = &[];
+    for platforms in [ALL, &["linux/amd64"], &["linux/amd64", "linux/arm64"]] {
+        let job =
+            Job::with(Options::default(), Options { sparse_allowed: true, ..Options::default() });
+        let children = ["linux/amd64", "linux/arm64", "linux/arm/v7"]
+            .map(|platform| Image::oci_for(platform, &[random_layer(5, 500)]));
+        job.source.put("app", "1", &Image::index(&children));
+        let (kept, lost) = (image(6), image(7));
+        let referrer = referring_index(&children[0], &[&kept, &lost]);
+        job.source.put("app", "", &kept);
+        job.source.put("app", "", &referrer);
+        let platforms = platforms.iter().map(|text| text.parse().expect("a platform")).collect();
+        let request = MakeRequest { platforms, ..job.request(&["app:1"]) };
+        let packed = job.pack_as("payload.zip", request).await;
+        assert_eq!(packed.open().index().images[0].absent, [lost.digest().clone()]);
+        job.push(&packed.path).await;
+        assert_eq!(listed(&job.far, &children[0]), sorted([&referrer]));
+        assert!(job.far.manifest("app", &kept.digest().to_string()).is_some());
+    }
 }
 
 #[tokio::test]
