@@ -1,5 +1,7 @@
 //! Streams and recipes that are cut, changed or made up: an error or the right bytes, never a panic and never without end.
 
+#![expect(clippy::cast_possible_truncation, reason = "noise is cut to bytes on purpose")]
+
 use std::fs;
 use std::path::Path;
 

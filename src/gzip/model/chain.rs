@@ -65,7 +65,7 @@ impl Chain {
         let here = self.place(position);
         let most = MAX_DISTANCE.min((position - self.origin) as usize);
         let is_known = position < self.inserted;
-        let mut walk = self.chains.walk(here);
+        let mut walk = Chains::walk(here);
         let mut distance = 0;
         std::iter::from_fn(move || {
             if !is_known || distance == MAX_DISTANCE {

@@ -49,7 +49,7 @@ impl Chains {
 
     /// Begins at `place`, which is in the chains.
     #[inline]
-    pub fn walk(&self, place: u32) -> Walk {
+    pub fn walk(place: u32) -> Walk {
         Walk { here: place as u16, place: place as u16 }
     }
 

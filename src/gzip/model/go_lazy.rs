@@ -117,7 +117,7 @@ impl GoLazy {
         let index = view.index(position);
         let mut best = Found { length: MIN_LENGTH - 1, distance: 0 };
         let mut tail = Tail::new(view.bytes, index, best.length);
-        let mut walk = self.chains.walk(here);
+        let mut walk = Chains::walk(here);
         let mut distance = 0;
         for _ in 0..self.level.chain {
             distance = self.chains.next(&mut walk, distance);

@@ -206,7 +206,7 @@ impl KlauspostLazy {
         let mut best = NONE;
         let mut best_gain = self.version.least_gain;
         let mut tail = Tail::new(view.bytes, index, best.length);
-        let mut walk = self.chains.walk(here);
+        let mut walk = Chains::walk(here);
         let mut distance = 0;
         for _ in 0..self.level.chain {
             distance = self.chains.next(&mut walk, distance);

@@ -111,7 +111,7 @@ impl Zlib {
         let chain = if least >= self.level.good { self.level.chain / 4 } else { self.level.chain };
         let mut best = Found { length: least, distance: 0 };
         let mut tail = Tail::new(view.bytes, index, best.length);
-        let mut walk = self.chains.walk(here);
+        let mut walk = Chains::walk(here);
         let mut distance = 0;
         for _ in 0..chain {
             distance = self.chains.next(&mut walk, distance);
