@@ -52,6 +52,7 @@
 //! manifest · reference · digest · platform · progress · units · failure      values
 //! ```
 
+pub mod delta;
 pub mod digest;
 pub mod failure;
 pub mod gzip;

@@ -1,0 +1,403 @@
+//! Makes a delta: plans, codes the jobs on several threads, and writes the result in order.
+
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::digest::{Algorithm, Digest, Hasher};
+
+use super::baseline::{self, Baseline, OldRange};
+use super::codec::{self, Reach, Settings};
+use super::diff;
+use super::error::DeltaError;
+use super::needs::{BlobNeeds, Needs};
+use super::plain::read_exact_at;
+use super::plan::{self, Class, Job, Plan};
+use super::table::{self, Frame, FrameKind, Piece};
+
+/// Needed ranges closer than this become one: bytes that lie on a disk for a while are cheaper than
+/// bytes that cross the gap.
+const MERGE_GAP_BYTES: u64 = 16 << 10;
+/// What the workers may have in memory together. One job is always let in.
+const MEMORY_BYTES: u64 = 384 << 20;
+/// How many results may wait for an earlier one.
+const MAX_WAITING: usize = 64;
+
+/// How much time is spent for fewer bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effort {
+    /// As fast as deltas are worth having.
+    Fast,
+    /// A good delta in reasonable time.
+    #[default]
+    Default,
+    /// The smallest delta.
+    Max,
+}
+
+/// How a delta is made. Only the effort changes the bytes.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Time against bytes.
+    pub effort: Effort,
+    /// How many threads work; at most the machine's cores make sense.
+    pub threads: NonZeroUsize,
+    /// Where a temporary file of the delta's size may lie.
+    pub workdir: PathBuf,
+}
+
+/// What a delta came out as.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The delta's own size.
+    pub delta_bytes: u64,
+    /// How many bytes of the output are copied from the baseline as they are.
+    pub copied_bytes: u64,
+    /// What it needs and promises, as [`read_needs`](super::read_needs) will say.
+    pub needs: Needs,
+}
+
+/// Writes a delta to `out` that gives the `plain_bytes` bytes of `plain` from those of the baseline.
+///
+/// The same input and effort give the same bytes, whatever the number of threads. `plain` may be anything;
+/// a tar is understood, anything else is one file without a name.
+///
+/// # Errors
+/// [`DeltaError::Limit`] where the layer is beyond the format (the caller carries it raw), or a file that
+/// fails.
+pub fn make(
+    plain: &File,
+    plain_bytes: u64,
+    baseline: &Baseline,
+    options: &Options,
+    out: &mut impl Write,
+) -> Result<Made, DeltaError> {
+    super::error::at_most("output", plain_bytes, super::needs::MAX_PLAIN_BYTES)?;
+    let scanned = baseline::scan(plain, plain_bytes).map_err(DeltaError::Read)?;
+    let plan = plan::plan(plain, &scanned, baseline)?;
+    drop(scanned);
+    let output_digest = digest_of(plain, plain_bytes)?;
+    let coder = Coder { plain, baseline, effort: options.effort };
+    let mut coded = coder.run(&plan.jobs, options)?;
+
+    let space = Space::new(&plan, &coded.kinds, baseline);
+    let needs = Needs { output_bytes: plain_bytes, output_digest, blobs: space.blobs() };
+    let frames = frames(&plan, &coded.kinds, &space);
+    let head = table::encode(&needs, &frames, &pieces(&plan, &space))?;
+    out.write_all(&head).map_err(DeltaError::Write)?;
+    coded.file.rewind().map_err(DeltaError::Workdir)?;
+    let frames_bytes = io::copy(&mut coded.file, out).map_err(DeltaError::Write)?;
+    out.flush().map_err(DeltaError::Write)?;
+    let copied_bytes = plan.copies.iter().map(|copy| copy.old.length()).sum();
+    Ok(Made { delta_bytes: head.len() as u64 + frames_bytes, copied_bytes, needs })
+}
+
+fn digest_of(plain: &File, plain_bytes: u64) -> Result<Digest, DeltaError> {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut buffer = vec![0; 1 << 20];
+    let mut position = 0;
+    while position < plain_bytes {
+        let left = plain_bytes - position;
+        let count = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        read_exact_at(plain, position, &mut buffer[..count]).map_err(DeltaError::Read)?;
+        hasher.update(&buffer[..count]);
+        position += count as u64;
+    }
+    Ok(hasher.finish())
+}
+
+/// A job's result as the table describes it.
+#[derive(Clone, Copy, Debug)]
+struct Coded {
+    kind: FrameKind,
+    packed_bytes: usize,
+    /// Whether the old bytes are used at all.
+    prefix: Prefix,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Prefix {
+    Used,
+    Dropped,
+}
+
+/// All jobs' results, and their bytes in the jobs' order.
+struct AllCoded {
+    kinds: Vec<Coded>,
+    file: File,
+}
+
+struct Coder<'a> {
+    plain: &'a File,
+    baseline: &'a Baseline,
+    effort: Effort,
+}
+
+/// What the workers share.
+struct Shared {
+    next: usize,
+    memory_bytes: u64,
+    waiting: Vec<Option<(Coded, Vec<u8>)>>,
+    kinds: Vec<Coded>,
+    file: File,
+    failed: Option<DeltaError>,
+}
+
+impl Coder<'_> {
+    fn run(&self, jobs: &[Job], options: &Options) -> Result<AllCoded, DeltaError> {
+        let file = new_file(&options.workdir)?;
+        let shared = Mutex::new(Shared {
+            next: 0,
+            memory_bytes: 0,
+            waiting: jobs.iter().map(|_| None).collect(),
+            kinds: Vec::new(),
+            file,
+            failed: None,
+        });
+        let changed = Condvar::new();
+        std::thread::scope(|scope| {
+            for _ in 1..options.threads.get().min(jobs.len()) {
+                scope.spawn(|| self.work(jobs, &shared, &changed));
+            }
+            self.work(jobs, &shared, &changed);
+        });
+        let shared = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match shared.failed {
+            Some(error) => Err(error),
+            None => Ok(AllCoded { kinds: shared.kinds, file: shared.file }),
+        }
+    }
+
+    fn work(&self, jobs: &[Job], shared: &Mutex<Shared>, changed: &Condvar) {
+        while let Some(index) = take_job(jobs, shared, changed) {
+            let result = self.code(&jobs[index]);
+            let mut state = lock(shared);
+            state.memory_bytes -= memory_of(&jobs[index]);
+            match result {
+                Ok(coded) => state.waiting[index] = Some(coded),
+                Err(error) => state.failed = Some(error),
+            }
+            if let Err(error) = write_ready(&mut state) {
+                state.failed = Some(error);
+            }
+            changed.notify_all();
+        }
+    }
+
+    /// Codes one job in the ways that may serve it, and takes the smallest.
+    fn code(&self, job: &Job) -> Result<(Coded, Vec<u8>), DeltaError> {
+        let mut new = Vec::new();
+        for range in &job.new {
+            append(self.plain, range, &mut new)?;
+        }
+        let mut old = Vec::new();
+        for range in &job.old {
+            append(&self.baseline.blobs[range.blob].plain, &(range.start..range.end), &mut old)?;
+        }
+        let settings = self.settings(job.class);
+        let used = |kind, packed: Vec<u8>| {
+            (Coded { kind, packed_bytes: packed.len(), prefix: Prefix::Used }, packed)
+        };
+        let difference =
+            (job.class == Class::Large).then(|| diff::pack(&new, &old, settings.level));
+        if let Some(packed) = &difference {
+            if self.is_clearly_smaller(packed.len(), &new, &old) {
+                return Ok(used(FrameKind::Diff, difference.unwrap_or_default()));
+            }
+        }
+        let packed = codec::pack(&new, &old, settings);
+        if let Some(difference) = difference.filter(|other| other.len() < packed.len()) {
+            return Ok(used(FrameKind::Diff, difference));
+        }
+        let coded =
+            Coded { kind: FrameKind::Zstd, packed_bytes: packed.len(), prefix: Prefix::Used };
+        if job.class != Class::Headers || old.is_empty() {
+            return Ok((coded, packed));
+        }
+        // Naming the old headers costs about three bytes each: without them may be cheaper.
+        let alone = codec::pack(&new, &[], settings);
+        if alone.len() > packed.len() + 3 * job.old.len() {
+            return Ok((coded, packed));
+        }
+        Ok((Coded { packed_bytes: alone.len(), prefix: Prefix::Dropped, ..coded }, alone))
+    }
+
+    /// Whether a difference of so many bytes needs no comparison with zstd, judged by a quick try.
+    fn is_clearly_smaller(&self, packed_bytes: usize, new: &[u8], old: &[u8]) -> bool {
+        if self.effort == Effort::Max {
+            return false;
+        }
+        let quick = codec::pack(new, old, Settings { level: 3, reach: Reach::Far });
+        // Level 19 was never seen to halve what level 3 makes with the long-distance matcher.
+        packed_bytes < quick.len() / 2
+    }
+
+    fn settings(&self, class: Class) -> Settings {
+        match (self.effort, class) {
+            (Effort::Fast, Class::Headers) => Settings { level: 12, reach: Reach::Level },
+            (Effort::Fast, _) => Settings { level: 7, reach: Reach::Far },
+            (Effort::Default, _) => Settings { level: 19, reach: Reach::Level },
+            (Effort::Max, _) => Settings { level: 22, reach: Reach::Level },
+        }
+    }
+}
+
+fn new_file(workdir: &Path) -> Result<File, DeltaError> {
+    tempfile::tempfile_in(workdir).map_err(DeltaError::Workdir)
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The next job's number, once there is memory for it.
+fn take_job(jobs: &[Job], shared: &Mutex<Shared>, changed: &Condvar) -> Option<usize> {
+    let mut state = lock(shared);
+    loop {
+        if state.failed.is_some() || state.next == jobs.len() {
+            return None;
+        }
+        let index = state.next;
+        let memory = memory_of(&jobs[index]);
+        let is_room = state.memory_bytes == 0 || state.memory_bytes + memory <= MEMORY_BYTES;
+        let is_near = index < state.kinds.len() + MAX_WAITING;
+        if is_room && is_near {
+            state.next += 1;
+            state.memory_bytes += memory;
+            return Some(index);
+        }
+        state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+/// About what a job takes: its bytes, its result, and the match finder's tables.
+fn memory_of(job: &Job) -> u64 {
+    let bytes = job.new_bytes() + job.old_bytes();
+    let tables = if job.class == Class::Large { 4 * job.old_bytes() } else { 0 };
+    2 * bytes + tables.max(5 * bytes).min(160 << 20)
+}
+
+fn write_ready(state: &mut Shared) -> Result<(), DeltaError> {
+    while let Some(slot) = state.waiting.get_mut(state.kinds.len()) {
+        let Some((coded, bytes)) = slot.take() else { break };
+        state.file.write_all(&bytes).map_err(DeltaError::Workdir)?;
+        state.kinds.push(coded);
+    }
+    Ok(())
+}
+
+fn append(file: &File, range: &Range<u64>, bytes: &mut Vec<u8>) -> Result<(), DeltaError> {
+    let start = bytes.len();
+    bytes.resize(start + usize::try_from(range.end - range.start).unwrap_or(0), 0);
+    read_exact_at(file, range.start, &mut bytes[start..]).map_err(DeltaError::Read)
+}
+
+/// The need space: every old range that is used, close ones merged.
+struct Space {
+    /// By baseline blob: where the ranges are, and where each starts in the space.
+    ranges: Vec<Vec<(Range<u64>, u64)>>,
+    digests: Vec<Digest>,
+}
+
+impl Space {
+    fn new(plan: &Plan, coded: &[Coded], baseline: &Baseline) -> Self {
+        let mut used: Vec<OldRange> = plan.copies.iter().map(|copy| copy.old).collect();
+        for (job, coded) in plan.jobs.iter().zip(coded) {
+            if coded.prefix == Prefix::Used {
+                used.extend(&job.old);
+            }
+        }
+        used.sort_unstable();
+        let mut ranges: Vec<Vec<(Range<u64>, u64)>> = vec![Vec::new(); baseline.blobs.len()];
+        for range in used.into_iter().filter(|range| range.start < range.end) {
+            let list = &mut ranges[range.blob];
+            match list.last_mut() {
+                Some((last, _)) if range.start <= last.end + MERGE_GAP_BYTES => {
+                    last.end = last.end.max(range.end);
+                }
+                _ => list.push((range.start..range.end, 0)),
+            }
+        }
+        let mut start = 0;
+        for (range, place) in ranges.iter_mut().flatten() {
+            *place = start;
+            start += range.end - range.start;
+        }
+        let digests = baseline.blobs.iter().map(|blob| blob.digest.clone()).collect();
+        Self { ranges, digests }
+    }
+
+    fn blobs(&self) -> Vec<BlobNeeds> {
+        let named = self.digests.iter().zip(&self.ranges);
+        named
+            .filter(|(_, ranges)| !ranges.is_empty())
+            .map(|(digest, ranges)| BlobNeeds {
+                digest: digest.clone(),
+                ranges: ranges.iter().map(|(range, _)| range.clone()).collect(),
+            })
+            .collect()
+    }
+
+    /// Where an old range starts in the need space.
+    fn offset(&self, old: OldRange) -> u64 {
+        let list = &self.ranges[old.blob];
+        let place = list.partition_point(|(range, _)| range.start <= old.start).saturating_sub(1);
+        list.get(place).map_or(0, |(range, start)| start + (old.start - range.start))
+    }
+}
+
+fn frames(plan: &Plan, coded: &[Coded], space: &Space) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    for (job, coded) in plan.jobs.iter().zip(coded) {
+        let mut prefix: Vec<Range<u64>> = Vec::new();
+        let used = if coded.prefix == Prefix::Used { &job.old[..] } else { &[] };
+        for old in used.iter().filter(|old| old.length() > 0) {
+            let start = space.offset(*old);
+            let end = start + old.length();
+            match prefix.last_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => prefix.push(start..end),
+            }
+        }
+        let size_bytes = usize::try_from(job.new_bytes()).unwrap_or(usize::MAX);
+        let Coded { kind, packed_bytes, .. } = *coded;
+        frames.push(Frame { kind, size_bytes, packed_bytes, prefix });
+    }
+    frames
+}
+
+/// Copies and frames in the order of the output, neighbours joined.
+fn pieces(plan: &Plan, space: &Space) -> Vec<Piece> {
+    let mut parts: Vec<(u64, Piece)> = Vec::new();
+    for copy in &plan.copies {
+        let offset = space.offset(copy.old);
+        parts.push((copy.new.start, Piece::Copy { offset, length: copy.old.length() }));
+    }
+    for (index, job) in plan.jobs.iter().enumerate() {
+        for range in &job.new {
+            let length = range.end - range.start;
+            parts.push((range.start, Piece::Frame { index, length }));
+        }
+    }
+    parts.sort_by_key(|(start, _)| *start);
+    let mut pieces: Vec<Piece> = Vec::new();
+    for (_, piece) in parts.into_iter().filter(|(_, piece)| piece.length() > 0) {
+        match (pieces.last_mut(), piece) {
+            (Some(Piece::Copy { offset, length }), Piece::Copy { offset: next, length: more })
+                if *offset + *length == next =>
+            {
+                *length += more;
+            }
+            (Some(Piece::Frame { index, length }), Piece::Frame { index: next, length: more })
+                if *index == next =>
+            {
+                *length += more;
+            }
+            _ => pieces.push(piece),
+        }
+    }
+    pieces
+}
