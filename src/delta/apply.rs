@@ -117,7 +117,7 @@ fn write_pieces(
     let mut out = std::io::BufWriter::with_capacity(STEP_BYTES, out);
     let mut hasher = Hasher::new(Algorithm::Sha256);
     let mut buffer = vec![0; STEP_BYTES];
-    let mut pieces = head.pieces.iter()?;
+    let mut pieces = head.pieces.walk()?;
     while let Some(piece) = pieces.next()? {
         let mut left = piece.length();
         while left > 0 {

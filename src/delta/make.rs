@@ -77,21 +77,21 @@ pub fn make(
 ) -> Result<Made, DeltaError> {
     super::error::at_most("output", plain_bytes, super::needs::MAX_PLAIN_BYTES)?;
     let scanned = baseline::scan(plain, plain_bytes).map_err(DeltaError::Read)?;
-    let plan = plan::plan(plain, &scanned, baseline)?;
+    let layout = plan::plan(plain, &scanned, baseline)?;
     drop(scanned);
     let output_digest = digest_of(plain, plain_bytes)?;
-    let coder = Coder { plain, baseline, effort: options.effort };
-    let mut coded = coder.run(&plan.jobs, options)?;
+    let workshop = Workshop { plain, baseline, effort: options.effort };
+    let mut coded = workshop.run(&layout.jobs, options)?;
 
-    let space = Space::new(&plan, &coded.kinds, baseline);
+    let space = Space::new(&layout, &coded.kinds, baseline);
     let needs = Needs { output_bytes: plain_bytes, output_digest, blobs: space.blobs() };
-    let frames = frames(&plan, &coded.kinds, &space);
-    let head = table::encode(&needs, &frames, &pieces(&plan, &space))?;
+    let frames = frames(&layout, &coded.kinds, &space);
+    let head = table::encode(&needs, &frames, &pieces(&layout, &space))?;
     out.write_all(&head).map_err(DeltaError::Write)?;
     coded.file.rewind().map_err(DeltaError::Workdir)?;
     let frames_bytes = io::copy(&mut coded.file, out).map_err(DeltaError::Write)?;
     out.flush().map_err(DeltaError::Write)?;
-    let copied_bytes = plan.copies.iter().map(|copy| copy.old.length()).sum();
+    let copied_bytes = layout.copies.iter().map(|copy| copy.old.length()).sum();
     Ok(Made { delta_bytes: head.len() as u64 + frames_bytes, copied_bytes, needs })
 }
 
@@ -130,7 +130,7 @@ struct AllCoded {
     file: File,
 }
 
-struct Coder<'a> {
+struct Workshop<'a> {
     plain: &'a File,
     baseline: &'a Baseline,
     effort: Effort,
@@ -146,7 +146,7 @@ struct Shared {
     failed: Option<DeltaError>,
 }
 
-impl Coder<'_> {
+impl Workshop<'_> {
     fn run(&self, jobs: &[Job], options: &Options) -> Result<AllCoded, DeltaError> {
         let file = new_file(&options.workdir)?;
         let shared = Mutex::new(Shared {
@@ -203,11 +203,12 @@ impl Coder<'_> {
         };
         let difference =
             (job.class == Class::Large).then(|| diff::pack(&new, &old, settings.level));
-        if let Some(packed) = &difference {
-            if self.is_clearly_smaller(packed.len(), &new, &old) {
-                return Ok(used(FrameKind::Diff, difference.unwrap_or_default()));
+        let difference = match difference {
+            Some(packed) if self.is_clearly_smaller(packed.len(), &new, &old) => {
+                return Ok(used(FrameKind::Diff, packed));
             }
-        }
+            other => other,
+        };
         let packed = codec::pack(&new, &old, settings);
         if let Some(difference) = difference.filter(|other| other.len() < packed.len()) {
             return Ok(used(FrameKind::Diff, difference));
@@ -315,8 +316,8 @@ impl Space {
         for range in used.into_iter().filter(|range| range.start < range.end) {
             let list = &mut ranges[range.blob];
             match list.last_mut() {
-                Some((last, _)) if range.start <= last.end + MERGE_GAP_BYTES => {
-                    last.end = last.end.max(range.end);
+                Some((former, _)) if range.start <= former.end + MERGE_GAP_BYTES => {
+                    former.end = former.end.max(range.end);
                 }
                 _ => list.push((range.start..range.end, 0)),
             }

@@ -113,10 +113,13 @@ fn decode_digest(numbers: &mut Numbers<'_>) -> Result<Digest, DeltaError> {
 
 /// The digest whose raw bytes these are.
 pub(super) fn digest_of(algorithm: &str, raw: &[u8]) -> Result<Digest, DeltaError> {
-    let hex: String = raw.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{algorithm}:{hex}")
-        .parse()
-        .map_err(|_| DeltaError::Invalid { part: PART, expected: "a digest" })
+    let mut text = format!("{algorithm}:");
+    for byte in raw {
+        let digit =
+            |value: u8| char::from(if value < 10 { b'0' + value } else { b'a' + value - 10 });
+        text.extend([digit(byte >> 4), digit(byte & 15)]);
+    }
+    text.parse().map_err(|_| DeltaError::Invalid { part: PART, expected: "a digest" })
 }
 
 /// The raw bytes of a digest's hexadecimal part.

@@ -241,10 +241,10 @@ fn nearest(path: &str, baseline: &Baseline, files: &[usize], allowed: &[bool]) -
 fn most_chunks(file: &Scanned, baseline: &Baseline, allowed: &[bool]) -> Option<usize> {
     let mut votes: BTreeMap<usize, u64> = BTreeMap::new();
     for chunk in &file.chunks {
-        if let Some((old, _)) = baseline.chunk(chunk.hash) {
-            if allowed[baseline.files[old].blob] {
-                *votes.entry(old).or_default() += u64::from(chunk.length);
-            }
+        if let Some((old, _)) = baseline.chunk(chunk.hash)
+            && allowed[baseline.files[old].blob]
+        {
+            *votes.entry(old).or_default() += u64::from(chunk.length);
         }
     }
     let (old, bytes) = votes.into_iter().min_by_key(|(old, bytes)| (u64::MAX - bytes, *old))?;

@@ -77,7 +77,8 @@ pub(super) struct PieceTable(Vec<u8>);
 const PIECES: &str = "piece table";
 
 impl PieceTable {
-    fn columns(&self) -> Result<Pieces<'_>, DeltaError> {
+    /// The pieces in output order.
+    pub(super) fn walk(&self) -> Result<Pieces<'_>, DeltaError> {
         let mut sources = Numbers::new(PIECES, &self.0);
         let left = sources.number()?;
         let mut lengths = sources.clone();
@@ -87,18 +88,13 @@ impl PieceTable {
         Ok(Pieces { left, sources, lengths, offsets, end: 0 })
     }
 
-    /// The pieces in output order.
-    pub(super) fn iter(&self) -> Result<Pieces<'_>, DeltaError> {
-        self.columns()
-    }
-
     /// Checks every piece against the needs, the frames and the promised size.
     fn check(&self, needs: &Needs, frames: &[Frame]) -> Result<(), DeltaError> {
         let invalid = |expected| DeltaError::Invalid { part: PIECES, expected };
         let space = needs.size_bytes();
         let mut used = vec![0u64; frames.len()];
         let mut total = 0u64;
-        let mut pieces = self.columns()?;
+        let mut pieces = self.walk()?;
         while let Some(piece) = pieces.next()? {
             at_most("piece", piece.length(), needs.output_bytes - total)?;
             total += piece.length();

@@ -9,7 +9,8 @@ use std::ops::Range;
 
 use super::plain::read_exact_at;
 
-const BLOCK: u64 = 512;
+const BLOCK_BYTES: usize = 512;
+const BLOCK: u64 = BLOCK_BYTES as u64;
 /// Extension headers above this are not read; real ones hold a path.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 /// What may follow the end mark and still count as headers: GNU tar fills up its record of 10 KiB.
@@ -45,7 +46,7 @@ fn next_entry(file: &File, start: u64, size_bytes: u64) -> io::Result<Option<Ent
     let mut position = start.next_multiple_of(BLOCK);
     let mut extension = Extension::default();
     loop {
-        let mut block = [0; BLOCK as usize];
+        let mut block = [0; BLOCK_BYTES];
         if position + BLOCK > size_bytes {
             return Ok(None);
         }
@@ -92,7 +93,7 @@ struct Header {
 }
 
 impl Header {
-    fn parse(block: &[u8; BLOCK as usize]) -> Option<Self> {
+    fn parse(block: &[u8; BLOCK_BYTES]) -> Option<Self> {
         let sum: u64 = block.iter().enumerate().fold(0, |sum, (index, byte)| {
             sum + u64::from(if (148..156).contains(&index) { b' ' } else { *byte })
         });

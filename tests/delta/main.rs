@@ -1,0 +1,5 @@
+//! Deltas of plain bytes, made and applied through the public functions.
+
+mod hostile;
+mod kit;
+mod round_trip;
