@@ -86,7 +86,10 @@ mod tests {
             assert_eq!(unpack("test", &packed, &old, new.len()).expect("sound"), new);
             assert!(unpack("test", &packed, &old, new.len() - 1).is_err());
             assert!(unpack("test", &packed, &old, new.len() + 1).is_err());
-            assert!(unpack("test", &packed, &old[..old.len() - 1], new.len()).ok().as_ref() != Some(&new));
+            assert!(
+                unpack("test", &packed, &old[..old.len() - 1], new.len()).ok().as_ref()
+                    != Some(&new)
+            );
         }
     }
 }

@@ -26,22 +26,13 @@ const DEPTH: usize = 24;
 /// Where a comparison stops; what follows is found out while walking on.
 const ENOUGH_BYTES: usize = 2048;
 
-/// Codes `new` as differences to `old`.
-pub(super) fn pack(new: &[u8], old: &[u8], level: i32) -> Vec<u8> {
-    let mut streams = Streams::default();
+/// Codes `new` as differences to `old`, not packed yet.
+pub(super) fn differences(new: &[u8], old: &[u8]) -> Differences {
+    let mut differences = Differences::default();
     for step in Walk::new(new, old).steps() {
-        streams.push(new, old, &step);
+        differences.push(new, old, &step);
     }
-    let settings = Settings { level, reach: Reach::Level };
-    let parts = [&streams.control, &streams.sums, &streams.extra];
-    let packed = parts.map(|part| codec::pack(part, &[], settings));
-    let mut bytes = Vec::new();
-    for (part, packed) in parts.iter().zip(&packed) {
-        put(&mut bytes, part.len() as u64);
-        put(&mut bytes, packed.len() as u64);
-    }
-    bytes.extend(packed.concat());
-    bytes
+    differences
 }
 
 /// Rebuilds the `size_bytes` bytes whose differences to `old` are `packed`.
@@ -93,8 +84,9 @@ struct Step {
     more: usize,
 }
 
+/// The three streams.
 #[derive(Default)]
-struct Streams {
+pub(super) struct Differences {
     control: Vec<u8>,
     sums: Vec<u8>,
     extra: Vec<u8>,
@@ -102,7 +94,21 @@ struct Streams {
     position: u64,
 }
 
-impl Streams {
+impl Differences {
+    /// The streams as a frame holds them, packed at this zstd level.
+    pub(super) fn pack(&self, level: i32) -> Vec<u8> {
+        let settings = Settings { level, reach: Reach::Level };
+        let parts = [&self.control, &self.sums, &self.extra];
+        let packed = parts.map(|part| codec::pack(part, &[], settings));
+        let mut bytes = Vec::new();
+        for (part, packed) in parts.iter().zip(&packed) {
+            put(&mut bytes, part.len() as u64);
+            put(&mut bytes, packed.len() as u64);
+        }
+        bytes.extend(packed.concat());
+        bytes
+    }
+
     fn push(&mut self, new: &[u8], old: &[u8], step: &Step) {
         put_step(&mut self.control, self.position, step.old as u64);
         put(&mut self.control, step.add as u64);

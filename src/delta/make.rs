@@ -23,6 +23,8 @@ use super::table::{self, Frame, FrameKind, Piece};
 const MERGE_GAP_BYTES: u64 = 16 << 10;
 /// What the workers may have in memory together. One job is always let in.
 const MEMORY_BYTES: u64 = 384 << 20;
+/// A difference below this part of what zstd makes, both tried at level 3, is not tried against zstd.
+const RULED_OUT_PERCENT: usize = 55;
 /// How many results may wait for an earlier one.
 const MAX_WAITING: usize = 64;
 
@@ -198,42 +200,34 @@ impl Workshop<'_> {
             append(&self.baseline.blobs[range.blob].plain, &(range.start..range.end), &mut old)?;
         }
         let settings = self.settings(job.class);
-        let used = |kind, packed: Vec<u8>| {
-            (Coded { kind, packed_bytes: packed.len(), prefix: Prefix::Used }, packed)
-        };
-        let difference =
-            (job.class == Class::Large).then(|| diff::pack(&new, &old, settings.level));
-        let difference = match difference {
-            Some(packed) if self.is_clearly_smaller(packed.len(), &new, &old) => {
-                return Ok(used(FrameKind::Diff, packed));
-            }
-            other => other,
-        };
-        let packed = codec::pack(&new, &old, settings);
-        if let Some(difference) = difference.filter(|other| other.len() < packed.len()) {
-            return Ok(used(FrameKind::Diff, difference));
-        }
-        let coded =
-            Coded { kind: FrameKind::Zstd, packed_bytes: packed.len(), prefix: Prefix::Used };
-        if job.class != Class::Headers || old.is_empty() {
-            return Ok((coded, packed));
-        }
-        // Naming the old headers costs about three bytes each: without them may be cheaper.
-        let alone = codec::pack(&new, &[], settings);
-        if alone.len() > packed.len() + 3 * job.old.len() {
-            return Ok((coded, packed));
-        }
-        Ok((Coded { packed_bytes: alone.len(), prefix: Prefix::Dropped, ..coded }, alone))
+        Ok(match job.class {
+            Class::Headers => code_headers(job, &new, &old, settings),
+            Class::Large if !old.is_empty() => self.code_large(&new, &old, settings),
+            _ => coded(FrameKind::Zstd, codec::pack(&new, &old, settings)),
+        })
     }
 
-    /// Whether a difference of so many bytes needs no comparison with zstd, judged by a quick try.
-    fn is_clearly_smaller(&self, packed_bytes: usize, new: &[u8], old: &[u8]) -> bool {
-        if self.effort == Effort::Max {
-            return false;
+    /// As a difference or by zstd, whichever is smaller; a quick try of both may rule one out.
+    fn code_large(&self, new: &[u8], old: &[u8], settings: Settings) -> (Coded, Vec<u8>) {
+        let difference = diff::differences(new, old);
+        if self.effort != Effort::Max {
+            let quick_zstd = codec::pack(new, old, Settings { level: 3, reach: Reach::Far }).len();
+            let quick_difference = difference.pack(3).len();
+            if quick_difference < quick_zstd / 100 * RULED_OUT_PERCENT {
+                return coded(FrameKind::Diff, difference.pack(settings.level));
+            }
+            // zstd gains more than a difference does from a higher level.
+            if quick_zstd < quick_difference {
+                return coded(FrameKind::Zstd, codec::pack(new, old, settings));
+            }
         }
-        let quick = codec::pack(new, old, Settings { level: 3, reach: Reach::Far });
-        // Level 19 was never seen to halve what level 3 makes with the long-distance matcher.
-        packed_bytes < quick.len() / 2
+        let difference = difference.pack(settings.level);
+        let packed = codec::pack(new, old, settings);
+        if difference.len() < packed.len() {
+            coded(FrameKind::Diff, difference)
+        } else {
+            coded(FrameKind::Zstd, packed)
+        }
     }
 
     fn settings(&self, class: Class) -> Settings {
@@ -244,6 +238,24 @@ impl Workshop<'_> {
             (Effort::Max, _) => Settings { level: 22, reach: Reach::Level },
         }
     }
+}
+
+fn coded(kind: FrameKind, packed: Vec<u8>) -> (Coded, Vec<u8>) {
+    (Coded { kind, packed_bytes: packed.len(), prefix: Prefix::Used }, packed)
+}
+
+/// Headers against old headers; naming those costs about three bytes each, so without may be cheaper.
+fn code_headers(job: &Job, new: &[u8], old: &[u8], settings: Settings) -> (Coded, Vec<u8>) {
+    let packed = codec::pack(new, old, settings);
+    if old.is_empty() {
+        return coded(FrameKind::Zstd, packed);
+    }
+    let alone = codec::pack(new, &[], settings);
+    if alone.len() > packed.len() + 3 * job.old.len() {
+        return coded(FrameKind::Zstd, packed);
+    }
+    let (described, alone) = coded(FrameKind::Zstd, alone);
+    (Coded { prefix: Prefix::Dropped, ..described }, alone)
 }
 
 fn new_file(workdir: &Path) -> Result<File, DeltaError> {
