@@ -346,3 +346,71 @@ fn read_exact(
         _ => DeltaError::Read(error),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+
+    fn frame(size_bytes: usize, prefix: &[Range<u64>]) -> Frame {
+        Frame { kind: FrameKind::Zstd, size_bytes, packed_bytes: 9, prefix: prefix.to_vec() }
+    }
+
+    fn copy(offset: u64, length: u64) -> Piece {
+        Piece::Copy { offset, length }
+    }
+
+    fn part(index: usize, length: u64) -> Piece {
+        Piece::Frame { index, length }
+    }
+
+    /// Writes a head over 100 need bytes, and reads it again.
+    fn read_back(size: u64, frames: &[Frame], pieces: &[Piece]) -> Result<Head, DeltaError> {
+        let blob = BlobNeeds { digest: Digest::of(b"old"), ranges: vec![0..60, 70..110] };
+        let output_digest = Digest::of(b"new");
+        let needs = Needs { output_bytes: size, output_digest, blobs: vec![blob] };
+        let head = encode(&needs, frames, pieces).expect("small tables");
+        read(&mut &head[..])
+    }
+
+    #[test]
+    fn a_head_comes_back_as_it_was() {
+        let frames = [frame(30, &[10..20, 0..100]), frame(5, &[])];
+        let pieces = [part(0, 10), copy(90, 10), part(1, 5), copy(0, 1), part(0, 20)];
+        let head = read_back(46, &frames, &pieces).expect("sound");
+        assert_eq!(head.frames, frames);
+        let mut walk = head.pieces.walk().expect("sound");
+        for piece in pieces {
+            assert_eq!(walk.next().expect("sound"), Some(piece));
+        }
+        assert_eq!(walk.next().expect("sound"), None);
+    }
+
+    #[test]
+    fn heads_that_contradict_themselves_are_refused() {
+        let huge = MAX_FRAME_BYTES + 1;
+        let long = u64::MAX >> 1;
+        for (name, size, frames, pieces) in [
+            ("copy beyond the needs", 11, vec![], vec![copy(90, 11)]),
+            ("copy from far away", 1, vec![], vec![copy(1 << 50, 1)]),
+            ("endless copy", 10, vec![], vec![copy(0, long)]),
+            ("piece without bytes", 1, vec![], vec![copy(0, 0), copy(0, 1)]),
+            ("less than promised", 10, vec![], vec![copy(0, 9)]),
+            ("more than promised", 10, vec![], vec![copy(0, 9), copy(0, 2)]),
+            ("more than anybody has", MAX_PLAIN_BYTES + 1, vec![], vec![]),
+            ("no such frame", 5, vec![frame(5, &[])], vec![part(1, 5)]),
+            ("frame not used up", 5, vec![frame(5, &[])], vec![part(0, 4), copy(0, 1)]),
+            ("frame used twice", 10, vec![frame(5, &[])], vec![part(0, 5), part(0, 5)]),
+            ("frames above the output", 5, vec![frame(6, &[])], vec![copy(0, 5)]),
+            ("frame too large", huge as u64, vec![frame(huge, &[])], vec![part(0, huge as u64)]),
+            (
+                "prefix outside",
+                5,
+                vec![frame(5, std::slice::from_ref(&(90..101)))],
+                vec![part(0, 5)],
+            ),
+        ] {
+            assert!(read_back(size, &frames, &pieces).is_err(), "{name} was taken");
+        }
+    }
+}
