@@ -41,6 +41,8 @@ pub(super) enum Kind {
     Manifest(InvalidManifest),
     /// An answer larger than any honest one.
     TooLarge { limit_bytes: u64 },
+    /// A list longer than any honest one.
+    TooMany { limit: usize, what: &'static str },
     /// An answer against the specification.
     Protocol(String),
     /// A foreign layer that says nowhere where it can be fetched from.
@@ -236,7 +238,7 @@ impl Error {
             }
             Kind::Transport { trouble, .. } => trouble.hint(host),
             Kind::Status(refusal) => refusal.hint(host),
-            Kind::TooLarge { .. } | Kind::Protocol(_) => Some(format!(
+            Kind::TooLarge { .. } | Kind::TooMany { .. } | Kind::Protocol(_) => Some(format!(
                 "check that `{host}` is a container registry, and no proxy answers for it"
             )),
             _ => None,
@@ -342,6 +344,9 @@ impl fmt::Display for Error {
             Kind::TooLarge { limit_bytes } => {
                 write!(f, " sent more than {limit_bytes} bytes for {thing}")
             }
+            Kind::TooMany { limit, what } => {
+                write!(f, " listed more than {limit} {what} for {thing}")
+            }
             Kind::Protocol(what) => {
                 write!(f, " answered against the specification for {thing}: {what}")
             }
@@ -364,6 +369,7 @@ impl StdError for Error {
             Kind::Source(error) => Some(error),
             Kind::Status(_)
             | Kind::TooLarge { .. }
+            | Kind::TooMany { .. }
             | Kind::Protocol(_)
             | Kind::LostSession
             | Kind::NoAddress => None,

@@ -2,9 +2,12 @@
 //! discovery"; pagination by `Link`, RFC 8288).
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::marker::PhantomData;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 
 use super::access::Access;
 use super::client::{Ask, Registry};
@@ -21,6 +24,10 @@ const TAGS_PER_PAGE: u32 = 1000;
 const PAGE_MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// More pages than any repository has, so that a list without end ends.
 const PAGES_MAX: usize = 10_000;
+/// The most tags that a list may have on all pages: several times those of the largest repositories.
+const TAGS_MAX: usize = 1_000_000;
+/// The most manifests that may be listed for one subject: real ones have dozens.
+const REFERRERS_MAX: usize = 10_000;
 
 /// What a registry knows to refer to a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,23 +43,25 @@ impl Registry {
     /// the repository. What is no tag by the specification is left out.
     ///
     /// # Errors
-    /// Whatever keeps the registry from listing them.
+    /// Whatever keeps the registry from listing them; more than a million of them.
     pub async fn tags(&self, repository: &RepositoryName) -> Result<Option<Vec<Tag>>, Error> {
         #[derive(Deserialize)]
         struct Page {
-            #[serde(default)]
-            tags: Option<Vec<String>>,
+            tags: Option<AtMost<String, TAGS_MAX>>,
         }
         let name = self.api_name(repository);
         let subject = self.subject(format!("the tags of `{name}`"));
         let path = format!("{name}/tags/list?n={TAGS_PER_PAGE}");
         let ask = self.ask(Method::GET, Access::pull(&name), &path, subject).await?;
         let (mut tags, mut seen) = (Vec::new(), BTreeSet::new());
+        let mut listed = Count::new(TAGS_MAX, "names");
         let pages = self.pages(ask.clone(), |body| {
             let page: Page = serde_json::from_slice(body).map_err(|_| {
                 ask.subject.error(Kind::Protocol("expected a list of tags, found none".to_owned()))
             })?;
-            let valid = page.tags.unwrap_or_default().into_iter().filter_map(|t| t.parse().ok());
+            let page = page.tags.map_or_else(Vec::new, |tags| tags.list);
+            listed.add(page.len()).map_err(|kind| ask.subject.error(kind))?;
+            let valid = page.into_iter().filter_map(|tag| tag.parse().ok());
             tags.extend(valid.filter(|tag: &Tag| seen.insert(tag.clone())));
             Ok(())
         });
@@ -63,7 +72,8 @@ impl Registry {
     /// What refers to the manifest with `digest`.
     ///
     /// # Errors
-    /// Whatever keeps the registry from listing them, though it has the list.
+    /// Whatever keeps the registry from listing them, though it has the list; more than ten thousand
+    /// of them.
     pub async fn referrers(
         &self,
         repository: &RepositoryName,
@@ -76,9 +86,13 @@ impl Registry {
         ask.request = ask.request.with(headers::ACCEPT, MediaType::OCI_INDEX);
         let mut found = Vec::new();
         let mut is_index = true;
+        let mut listed = Count::new(REFERRERS_MAX, "manifests");
         let pages = self.pages(ask.clone(), |body| {
             match referrers_page(body) {
-                Some(page) => found.extend(self.readable(page, &ask)),
+                Some(page) => {
+                    listed.add(page.len()).map_err(|kind| ask.subject.error(kind))?;
+                    found.extend(self.readable(page, &ask));
+                }
                 None => is_index = false,
             }
             Ok(())
@@ -121,12 +135,67 @@ impl Registry {
             let Some(next) = next else { return Ok(()) };
             let url = resolve(response.url(), next).map_err(|kind| ask.subject.error(kind))?;
             if !same_origin(&url, response.url()) || asked.contains(url.as_str()) {
-                break;
+                let what = "expected a next page, found one that was there, or at another host";
+                return Err(ask.subject.error(Kind::Protocol(what.to_owned())));
             }
             ask.request.url = url;
         }
-        let what = "expected a next page, found one that was there, or at another host".to_owned();
-        Err(ask.subject.error(Kind::Protocol(what)))
+        Err(ask.subject.error(Kind::TooMany { limit: PAGES_MAX, what: "pages" }))
+    }
+}
+
+/// How many entries came on all pages so far.
+struct Count {
+    limit: usize,
+    what: &'static str,
+    found: usize,
+}
+
+impl Count {
+    fn new(limit: usize, what: &'static str) -> Self {
+        Self { limit, what, found: 0 }
+    }
+
+    fn add(&mut self, more: usize) -> Result<(), Kind> {
+        self.found += more;
+        if self.found > self.limit {
+            return Err(Kind::TooMany { limit: self.limit, what: self.what });
+        }
+        Ok(())
+    }
+}
+
+/// The first entries of a list, one more than `MAX` at the most: a page of nothing but commas and
+/// braces would be many times as large in memory.
+struct AtMost<T, const MAX: usize> {
+    list: Vec<T>,
+}
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for AtMost<T, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T, const MAX: usize>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Entries<T, MAX> {
+            type Value = AtMost<T, MAX>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+                let mut list = Vec::new();
+                while list.len() <= MAX {
+                    match entries.next_element()? {
+                        Some(entry) => list.push(entry),
+                        None => return Ok(AtMost { list }),
+                    }
+                }
+                while entries.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(AtMost { list })
+            }
+        }
+
+        deserializer.deserialize_seq(Entries(PhantomData))
     }
 }
 
@@ -134,13 +203,13 @@ impl Registry {
 fn referrers_page(body: &[u8]) -> Option<Vec<serde_json::Value>> {
     #[derive(Deserialize)]
     struct Page {
-        manifests: Option<Vec<serde_json::Value>>,
+        manifests: Option<AtMost<serde_json::Value, REFERRERS_MAX>>,
         #[serde(rename = "schemaVersion")]
         schema_version: Option<u32>,
     }
     let page: Page = serde_json::from_slice(body).ok()?;
     match (page.manifests, page.schema_version) {
-        (Some(manifests), _) => Some(manifests),
+        (Some(manifests), _) => Some(manifests.list),
         // `"manifests": null` is how some registries write an empty list.
         (None, Some(2)) => Some(Vec::new()),
         (None, _) => None,
@@ -181,6 +250,21 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(next_page(link), expected, "{link}");
+        }
+    }
+
+    #[test]
+    fn no_more_of_a_page_is_kept_than_shows_that_it_is_too_much() {
+        let page = |entries: usize| {
+            let entries = vec!["{}"; entries].join(",");
+            referrers_page(format!(r#"{{"manifests":[{entries}]}}"#).as_bytes()).expect("a list")
+        };
+        for (entries, kept) in [
+            (REFERRERS_MAX, REFERRERS_MAX),
+            (REFERRERS_MAX + 1, REFERRERS_MAX + 1),
+            (REFERRERS_MAX * 2, REFERRERS_MAX + 1),
+        ] {
+            assert_eq!(page(entries).len(), kept, "{entries}");
         }
     }
 

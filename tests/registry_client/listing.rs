@@ -76,3 +76,27 @@ async fn referrers_are_listed_or_there_is_no_such_list() {
     let error = server.registry().referrers(&repository(), &digest).await.expect_err("denied");
     assert!(error.is_unauthorized());
 }
+
+#[tokio::test]
+async fn a_list_without_end_is_given_up_at_a_limit_that_is_named() {
+    let server = Server::start(|seen| {
+        let (list, per_page, entry) = match seen.target.contains("/tags/") {
+            true => ("tags", 300_000, r#""a""#),
+            false => ("manifests", 3000, "{}"),
+        };
+        let entries = vec![entry; per_page].join(",");
+        let page = seen.target.split_once("page=").map_or(0, |(_, page)| page.parse().expect("n"));
+        let path = seen.target.split('?').next().expect("a path");
+        Reply::new(200)
+            .with("link", format!("<{path}?page={}>; rel=next", page + 1))
+            .body(format!(r#"{{"schemaVersion":2,"{list}":[{entries}]}}"#))
+    })
+    .await;
+    let digest = Digest::of(b"subject");
+    let error = server.registry().referrers(&repository(), &digest).await.expect_err("no end");
+    assert!(error.to_string().contains("more than 10000 manifests for the referrers"), "{error}");
+    assert_eq!(server.count("GET", "/referrers/"), 4);
+    let error = server.registry().tags(&repository()).await.expect_err("no end");
+    assert!(error.to_string().contains("more than 1000000 names for the tags"), "{error}");
+    assert_eq!(server.count("GET", "/tags/"), 4);
+}
