@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::digest::{Digest, Mismatch};
-use crate::platform::Platform;
+use crate::platform::{Platform, or_null};
 
 /// The largest manifest that is read, in bytes: the limit that the distribution-spec names and
 /// registries keep.
@@ -95,10 +95,10 @@ pub struct Descriptor {
     /// Its size in bytes.
     pub size: u64,
     /// Where else it may be fetched from.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "or_null", skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     /// Free notes.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "or_null", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// The platform, for children of an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,10 +199,20 @@ struct Shape {
     schema_version: Option<u32>,
     media_type: Option<MediaType>,
     config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-    blobs: Option<Vec<Descriptor>>,
-    manifests: Option<Vec<Descriptor>>,
+    #[serde(default, deserialize_with = "present")]
+    layers: Option<List>,
+    blobs: List,
+    #[serde(default, deserialize_with = "present")]
+    manifests: Option<List>,
     subject: Option<Descriptor>,
+}
+
+/// A list that stands there, as `null` where Go wrote an empty one.
+type List = Option<Vec<Descriptor>>;
+
+/// Tells a field that is `null` from one that is not there.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<List>, D::Error> {
+    List::deserialize(deserializer).map(Some)
 }
 
 impl Manifest {
@@ -220,7 +230,8 @@ impl Manifest {
         if shape.schema_version == Some(1) {
             return Err(InvalidManifest::Schema1);
         }
-        if shape.manifests.is_some() && (shape.layers.is_some() || shape.config.is_some()) {
+        let is_list = |list: &Option<List>| list.as_ref().is_some_and(Option::is_some);
+        if is_list(&shape.manifests) && (is_list(&shape.layers) || shape.config.is_some()) {
             return Err(InvalidManifest::Ambiguous);
         }
         let media_type = match (media_type.filter(|given| given.is_manifest()), shape.media_type) {
@@ -229,7 +240,9 @@ impl Manifest {
             }
             (Some(given), _) => given.clone(),
             (None, Some(inside)) => inside,
-            (None, None) if shape.manifests.is_some() => MediaType::new(MediaType::OCI_INDEX),
+            (None, None) if shape.manifests.is_some() && shape.config.is_none() => {
+                MediaType::new(MediaType::OCI_INDEX)
+            }
             (None, None) => MediaType::new(MediaType::OCI_MANIFEST),
         };
         if !media_type.is_manifest() {
@@ -237,7 +250,7 @@ impl Manifest {
         }
         let missing = |field| InvalidManifest::Json(serde::de::Error::missing_field(field));
         let content = if media_type.is_index() {
-            let children = shape.manifests.ok_or_else(|| missing("manifests"))?;
+            let children = shape.manifests.ok_or_else(|| missing("manifests"))?.unwrap_or_default();
             let (manifests, blobs) =
                 children.into_iter().partition(|child| child.media_type.is_manifest());
             Content::Index { manifests, blobs }
@@ -247,7 +260,7 @@ impl Manifest {
         } else {
             Content::Image {
                 config: Some(Box::new(shape.config.ok_or_else(|| missing("config"))?)),
-                layers: shape.layers.ok_or_else(|| missing("layers"))?,
+                layers: shape.layers.ok_or_else(|| missing("layers"))?.unwrap_or_default(),
             }
         };
         let digest = Digest::of(&raw);
@@ -333,6 +346,8 @@ mod tests {
             (r#"{"manifests":[$D]}"#, Some(MediaType::OCI_MANIFEST)),
             (r#"{"config":$D}"#, None),
             (r#"{"layers":[]}"#, None),
+            (r#"{"config":$D,"manifests":null}"#, None),
+            (r#"{"config":$D,"layers":[],"manifests":[]}"#, None),
             (r#"{"schemaVersion":1,"fsLayers":[]}"#, None),
             (r#"{"mediaType":"text/html","manifests":[]}"#, None),
             (r#"{"config":{"mediaType":"x","digest":"sha256:1","size":1},"layers":[]}"#, None),
@@ -344,6 +359,31 @@ mod tests {
         ] {
             assert!(read(json, outside).is_err(), "{json} was taken");
         }
+    }
+
+    #[test]
+    fn empty_lists_that_go_wrote_as_null_are_empty() {
+        for (json, kind) in [
+            (r#"{"manifests":null}"#, MediaType::OCI_INDEX),
+            (r#"{"manifests":null,"layers":null}"#, MediaType::OCI_INDEX),
+            (r#"{"config":$D,"layers":null}"#, MediaType::OCI_MANIFEST),
+            (r#"{"config":$D,"layers":null,"manifests":null}"#, MediaType::OCI_MANIFEST),
+        ] {
+            let manifest = read(json, None).expect(json);
+            assert_eq!(manifest.descriptor.media_type.as_str(), kind, "{json}");
+            assert!(manifest.children().is_empty());
+            let blobs = usize::from(kind == MediaType::OCI_MANIFEST);
+            assert_eq!(manifest.blobs().count(), blobs, "{json}");
+        }
+        let child = format!(
+            r#"{{"mediaType":"{}","digest":"{DIGEST}","size":1,"urls":null,"annotations":null,"platform":{{"os":null}}}}"#,
+            MediaType::OCI_MANIFEST
+        );
+        let index = read(&format!(r#"{{"manifests":[{child}]}}"#), None).expect("valid");
+        let child = &index.children()[0];
+        assert!(child.urls.is_empty() && child.annotations.is_empty());
+        let platform = child.platform.as_ref().expect("a platform");
+        assert_eq!(platform.to_string(), "unknown/unknown");
     }
 
     #[test]

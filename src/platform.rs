@@ -3,14 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// An operating system, an architecture and sometimes a variant: `linux/arm64/v8`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Platform {
-    /// As Go's `GOOS`.
+    /// As Go's `GOOS`; empty where an index does not say.
+    #[serde(default, deserialize_with = "or_null")]
     pub os: String,
-    /// As Go's `GOARCH`.
+    /// As Go's `GOARCH`; empty where an index does not say.
+    #[serde(default, deserialize_with = "or_null")]
     pub architecture: String,
     /// The CPU's variant, such as `v7`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,12 +85,25 @@ impl FromStr for Platform {
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
+        write!(f, "{}/{}", or_unknown(&self.os), or_unknown(&self.architecture))?;
         match &self.variant {
             Some(variant) => write!(f, "/{variant}"),
             None => Ok(()),
         }
     }
+}
+
+fn or_unknown(word: &str) -> &str {
+    if word.is_empty() { "unknown" } else { word }
+}
+
+/// Reads what is empty also from `null`, as Go writes it.
+pub(crate) fn or_null<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 #[cfg(test)]
