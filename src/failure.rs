@@ -52,6 +52,7 @@ impl ExitCode {
         } else if let Some(error) = find::<registry::Error>(error) {
             if error.is_damaged_source() { Self::PayloadDamaged } else { Self::Registry }
         } else if find::<FromRegistry>(error).is_some()
+            || find::<Unusable>(error).is_some()
             || find::<Contradiction>(error).is_some()
             || find::<Vanished>(error).is_some()
         {
@@ -133,6 +134,27 @@ pub(crate) struct FarContent {
 #[error("a registry sent a blob that is not what its manifest says")]
 pub(crate) struct FromRegistry(#[source] pub(crate) Mismatch);
 
+/// Something of a registry that kharon does not take: it lies, cannot be read, or goes beyond a
+/// limit. An error of its own, or the context of another.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Unusable {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Unusable {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    #[must_use]
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
 /// A message with advice: an error of its own, or the context of another.
 #[derive(Debug)]
 pub(crate) struct Hinted {
@@ -172,6 +194,7 @@ pub fn hints(error: &anyhow::Error) -> Vec<String> {
     let advice = [
         find::<Usage>(error).and_then(|error| error.hint.clone()),
         find::<Hinted>(error).map(|error| error.hint.clone()),
+        find::<Unusable>(error).and_then(|error| error.hint.clone()),
         find::<payload::Error>(error).and_then(payload::Error::hint),
         find::<NotCarriable>(error).and_then(NotCarriable::hint),
         find::<PromptError>(error).and_then(PromptError::hint),
@@ -214,5 +237,9 @@ mod tests {
         let mismatch = Mismatch::TooLong { digest, expected: 1 };
         let error = anyhow::Error::new(FromRegistry(mismatch)).context("cannot fetch");
         assert_eq!(ExitCode::of(&error), ExitCode::Registry);
+        let error = anyhow::Error::new(Unusable::new("too much").with_hint("ask for less"));
+        let error = error.context("cannot read");
+        assert_eq!(ExitCode::of(&error), ExitCode::Registry);
+        assert_eq!(hints(&error), ["ask for less"]);
     }
 }

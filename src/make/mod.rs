@@ -41,6 +41,7 @@ pub use summary::{Cost, ImageSummary, PlatformSummary, Quota, Summary};
 use entries::Entries;
 use fetch::Download;
 use pack::{Abandoned, Piece};
+use referrers::Fate;
 use resolve::Resolver;
 
 /// How many pieces may wait for the writer: enough to keep it busy, little enough to stay small.
@@ -75,10 +76,10 @@ pub async fn plan_payload(
     }
     let MakeRequest { connections, credentials, .. } = request;
     let registries = Registries::new(connections, credentials, Arc::clone(&reporter));
-    let referrers = match request.format {
-        Format::Kharon => request.referrers,
-        // docker-charon knows no such thing.
-        Format::Charon => Referrers::Leave,
+    let referrers = match (request.referrers, request.format) {
+        (Referrers::Leave, _) => Fate::LeftAsAsked,
+        (Referrers::Include, Format::Charon) => Fate::NotInFormat,
+        (Referrers::Include, Format::Kharon) => Fate::Travel,
     };
     let mut platforms: Vec<Platform> = Vec::new();
     for platform in request.platforms {

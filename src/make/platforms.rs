@@ -17,12 +17,40 @@ pub(super) struct Selection {
     pub(super) children: Vec<Descriptor>,
     /// The platforms that the index does not have.
     pub(super) missing: Vec<Platform>,
+    /// The platforms that the index has for several versions of the operating system.
+    pub(super) versions: Vec<Versions>,
+}
+
+/// Of which version of its operating system a platform was taken, and of which it was not.
+#[derive(Debug)]
+pub(super) struct Versions {
+    pub(super) platform: Platform,
+    pub(super) taken: String,
+    pub(super) left: Vec<String>,
+}
+
+impl Versions {
+    /// None where `children` have no other version of `platform` than `taken` has.
+    fn of(children: &[Descriptor], platform: &Platform, taken: &Descriptor) -> Option<Self> {
+        let version = |child: &Descriptor| {
+            let offered = child.platform.as_ref().filter(|it| platform.distance(it).is_some())?;
+            Some(offered.os_version.clone().unwrap_or_else(|| "unknown".to_owned()))
+        };
+        let taken = version(taken)?;
+        let mut left: Vec<String> = Vec::new();
+        for other in children.iter().filter_map(version) {
+            if other != taken && !left.contains(&other) {
+                left.push(other);
+            }
+        }
+        (!left.is_empty()).then(|| Self { platform: platform.clone(), taken, left })
+    }
 }
 
 /// Chooses among `children` for each of `wanted` the nearest, the first of the index among equals.
 pub(super) fn select(children: &[Descriptor], wanted: &[Platform]) -> Selection {
     let mut chosen: Vec<(Platform, Digest)> = Vec::new();
-    let mut missing = Vec::new();
+    let (mut missing, mut versions) = (Vec::new(), Vec::new());
     for platform in wanted {
         let distance = |child: &&Descriptor| {
             child.platform.as_ref().and_then(|offered| platform.distance(offered))
@@ -32,7 +60,10 @@ pub(super) fn select(children: &[Descriptor], wanted: &[Platform]) -> Selection 
             .filter(|child| distance(child).is_some())
             .min_by_key(|child| distance(child))
         {
-            Some(child) => chosen.push((platform.clone(), child.digest.clone())),
+            Some(child) => {
+                versions.extend(Versions::of(children, platform, child));
+                chosen.push((platform.clone(), child.digest.clone()));
+            }
             None => missing.push(platform.clone()),
         }
     }
@@ -43,7 +74,7 @@ pub(super) fn select(children: &[Descriptor], wanted: &[Platform]) -> Selection 
         None => digests.contains(&child.digest) || child.platform.is_none(),
     };
     let children = children.iter().filter(travels).cloned().collect();
-    Selection { chosen, children, missing }
+    Selection { chosen, children, missing, versions }
 }
 
 /// The tags of an index of which some platforms were chosen. For one platform the tag names that

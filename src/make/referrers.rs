@@ -4,17 +4,20 @@
 //! (`sha256-<hex>`), and the tags of cosign (`sha256-<hex>.sig`, `.att`, `.sbom`).
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
 
 use crate::digest::Digest;
+use crate::failure::Unusable;
 use crate::manifest::Manifest;
 use crate::payload::index::Referrer;
-use crate::reference::{Reference, Tag, TagOrDigest};
+use crate::reference::{Tag, TagOrDigest};
 use crate::registry;
+use crate::units::count;
 
-use super::resolve::{Resolver, Source};
+use super::resolve::{Resolver, Source, Walk};
 
 /// The suffixes of cosign's tags.
 const COSIGN_SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
@@ -29,6 +32,17 @@ pub enum Referrers {
     Include,
     /// It stays, and a note says how much.
     Leave,
+}
+
+/// What becomes of the referrers of a run's images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// They come along.
+    Travel,
+    /// They stay, because somebody said so.
+    LeftAsAsked,
+    /// They stay, because docker-charon's payloads cannot hold them.
+    NotInFormat,
 }
 
 /// What refers to an image.
@@ -51,31 +65,28 @@ impl Resolver<'_> {
     /// which do not travel, are only counted.
     pub(super) async fn find_referrers(
         &self,
-        source: &Source,
-        reference: &Reference,
+        walk: &Walk<'_>,
         subjects: &BTreeSet<Digest>,
         left: &[Digest],
     ) -> anyhow::Result<Found> {
+        let Walk { source, reference, .. } = walk;
         let context = || format!("cannot find what refers to `{reference}`");
-        let behind = self.leads(source, left).await.with_context(context)?;
-        if !behind.is_empty() {
+        let behind = self.count_leads(walk, left).await;
+        if behind > 0 {
+            let refer = if behind == 1 { "refers" } else { "refer" };
             self.reporter.warn(format!(
-                "{} manifests refer to the index of `{reference}`, which stays behind with them: \
-                 one platform was chosen",
-                behind.len()
+                "{} {refer} to the index of `{reference}`, which stays behind: one platform was chosen",
+                count(behind as u64, "manifest")
             ));
         }
         let first: Vec<Digest> = subjects.iter().cloned().collect();
-        let mut leads = self.leads(source, &first).await.with_context(context)?;
-        if self.referrers == Referrers::Leave {
-            if !leads.is_empty() {
-                self.reporter.note(format!(
-                    "{} manifests that refer to `{reference}` are left, as asked",
-                    leads.len()
-                ));
-            }
+        if self.referrers != Fate::Travel {
+            let left = self.count_leads(walk, &first).await;
+            self.note_left(walk, left);
             return Ok(Found::default());
         }
+        let leads_found = AtomicUsize::new(0);
+        let mut leads = self.leads(walk, &first, &leads_found).await.with_context(context)?;
         let mut found = Found::default();
         let mut seen: BTreeSet<Digest> = subjects.clone();
         while !leads.is_empty() {
@@ -96,38 +107,82 @@ impl Resolver<'_> {
                 }
                 if is_new {
                     next.push(digest.clone());
-                    let mut under = self.descend(source, reference, manifest.clone(), 0).await?;
+                    let mut under = self.descend(walk, manifest.clone(), 0).await?;
                     under.pop();
                     found.children.extend(under);
                 }
                 let referrer = Referrer { digest, subject: lead.subject.clone(), tag };
                 found.referrers.push((referrer, manifest));
             }
-            anyhow::ensure!(
-                seen.len() <= REFERRERS_MAX,
-                "more than {REFERRERS_MAX} manifests refer to `{reference}`"
-            );
-            leads = self.leads(source, &next).await.with_context(context)?;
+            leads = self.leads(walk, &next, &leads_found).await.with_context(context)?;
         }
         Ok(found)
     }
 
-    async fn leads(&self, source: &Source, subjects: &[Digest]) -> anyhow::Result<Vec<Lead>> {
-        let leads = try_join_all(subjects.iter().map(|subject| self.leads_to(source, subject)));
-        Ok(leads.await?.into_iter().flatten().collect())
+    fn note_left(&self, walk: &Walk<'_>, left: usize) {
+        if left == 0 {
+            return;
+        }
+        let (refer, are) = if left == 1 { ("refers", "is") } else { ("refer", "are") };
+        let why = match self.referrers {
+            Fate::NotInFormat => "docker-charon's format holds none",
+            Fate::LeftAsAsked | Fate::Travel => "as asked",
+        };
+        self.reporter.note(format!(
+            "{} that {refer} to `{}` {are} left, {why}",
+            count(left as u64, "manifest"),
+            walk.reference
+        ));
+    }
+
+    /// How many manifests refer to `subjects`, as far as that can be told: nothing hangs on it.
+    async fn count_leads(&self, walk: &Walk<'_>, subjects: &[Digest]) -> usize {
+        match self.leads(walk, subjects, &AtomicUsize::new(0)).await {
+            Ok(leads) => leads.len(),
+            Err(error) => {
+                self.reporter.warn(format!(
+                    "cannot count what refers to `{}` and is left: {error:#}",
+                    walk.reference
+                ));
+                0
+            }
+        }
+    }
+
+    /// What is said to refer to `subjects`; `found` counts all that were found for the image so far.
+    async fn leads(
+        &self,
+        walk: &Walk<'_>,
+        subjects: &[Digest],
+        found: &AtomicUsize,
+    ) -> anyhow::Result<Vec<Lead>> {
+        let leads = subjects.iter().map(|subject| async move {
+            let leads = self.leads_to(walk.source, subject).await?;
+            if found.fetch_add(leads.len(), Ordering::Relaxed) + leads.len() > REFERRERS_MAX {
+                let reference = walk.reference;
+                let message = format!("more than {REFERRERS_MAX} manifests refer to `{reference}`");
+                anyhow::bail!(Unusable::new(message).with_hint("leave them with `--no-referrers`"));
+            }
+            Ok(leads)
+        });
+        Ok(try_join_all(leads).await?.into_iter().flatten().collect())
     }
 
     async fn leads_to(&self, source: &Source, subject: &Digest) -> anyhow::Result<Vec<Lead>> {
         let turn = self.turn().await?;
-        let listed = match source.registry.referrers(&source.repository, subject).await? {
+        let listed = source.registry.referrers(&source.repository, subject).await?;
+        drop(turn);
+        let listed = match listed {
             registry::Referrers::Listed(listed) => listed,
             registry::Referrers::NoApi => {
                 let fallback = TagOrDigest::Tag(subject.tag_form().parse()?);
-                let index = source.registry.find_manifest(&source.repository, &fallback).await?;
-                index.map_or_else(Vec::new, |index| index.children().to_vec())
+                match self.manifest(source, &fallback).await {
+                    Ok(index) => index.children().to_vec(),
+                    Err(error) if error.is_not_found() => Vec::new(),
+                    Err(error) => return Err(error.into()),
+                }
             }
         };
-        drop(turn);
         let mut leads: Vec<Lead> = listed
             .into_iter()
             .map(|descriptor| Lead {
@@ -167,6 +222,7 @@ impl Resolver<'_> {
             }
             Err(error) => return Err(error.into()),
         };
+        self.refuse_too_much()?;
         let by_tag = matches!(lead.which, TagOrDigest::Tag(_));
         let refers = manifest.subject.as_ref().map(|subject| &subject.digest);
         if by_tag || refers == Some(&lead.subject) {

@@ -1,7 +1,7 @@
 //! From names to manifests: what the source registries say about the images that were asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
@@ -9,8 +9,9 @@ use futures_util::future::{BoxFuture, FutureExt as _, try_join_all};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::digest::{Digest, Verifier};
-use crate::failure::{Usage, hinted};
+use crate::failure::{FromRegistry, Unusable, Usage};
 use crate::manifest::{Content, Descriptor, Manifest};
+use crate::payload::MANIFESTS_MAX_BYTES;
 use crate::plan::Resolved;
 use crate::platform::Platform;
 use crate::progress::Reporter;
@@ -18,11 +19,11 @@ use crate::reference::{Reference, RegistryHost, RepositoryName, Tag, TagOrDigest
 use crate::registry::{self, Registries, Registry};
 
 use super::platforms::{self, Selection};
-use super::referrers::{Found, Referrers};
+use super::referrers::{Fate, Found};
 
 /// How deep indexes may stand inside indexes. Real ones have one level.
 const INDEX_DEPTH_MAX: usize = 4;
-/// The most manifests that one image may consist of.
+/// The most manifests that the indexes of one image may name together, each as often as it is named.
 const IMAGE_MANIFESTS_MAX: usize = 10_000;
 /// The largest image config that is read to learn a platform, in bytes.
 const CONFIG_MAX_BYTES: u64 = 8 * 1024 * 1024;
@@ -32,9 +33,10 @@ pub(super) struct Resolver<'a> {
     pub(super) registries: &'a Registries,
     pub(super) reporter: &'a dyn Reporter,
     pub(super) platforms: &'a [Platform],
-    pub(super) referrers: Referrers,
+    pub(super) referrers: Fate,
     requests: Semaphore,
     manifest_requests: AtomicU64,
+    manifest_bytes: AtomicU64,
     fetched: Mutex<BTreeMap<(RegistryHost, RepositoryName, Digest), Manifest>>,
 }
 
@@ -43,6 +45,42 @@ pub(super) struct Resolver<'a> {
 pub(super) struct Source {
     pub(super) registry: Registry,
     pub(super) repository: RepositoryName,
+}
+
+/// One image on the way through its indexes.
+pub(super) struct Walk<'a> {
+    pub(super) source: &'a Source,
+    pub(super) reference: &'a Reference,
+    purpose: Purpose,
+    /// How many manifests its indexes named so far.
+    named: AtomicUsize,
+}
+
+/// What the manifests of an image are read for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// It is to travel.
+    Carry,
+    /// It was transferred before.
+    Baseline,
+}
+
+impl<'a> Walk<'a> {
+    fn new(source: &'a Source, reference: &'a Reference, purpose: Purpose) -> Self {
+        Self { source, reference, purpose, named: AtomicUsize::new(0) }
+    }
+
+    /// Counts what an index at this depth names.
+    fn count(&self, index: &Manifest, depth: usize) -> Result<(), Unusable> {
+        let more = index.children().len();
+        let named = self.named.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+        if depth <= INDEX_DEPTH_MAX && named <= IMAGE_MANIFESTS_MAX {
+            return Ok(());
+        }
+        let reference = self.reference;
+        Err(Unusable::new(format!("image `{reference}` nests too many indexes or manifests"))
+            .with_hint(format!("kharon follows {INDEX_DEPTH_MAX} levels of indexes and {IMAGE_MANIFESTS_MAX} manifests")))
+    }
 }
 
 /// The manifests of an image, children before parents, and the tags that are to name them.
@@ -60,7 +98,7 @@ impl<'a> Resolver<'a> {
         registries: &'a Registries,
         reporter: &'a dyn Reporter,
         platforms: &'a [Platform],
-        referrers: Referrers,
+        referrers: Fate,
         requests_at_once: usize,
     ) -> Self {
         Self {
@@ -70,6 +108,7 @@ impl<'a> Resolver<'a> {
             referrers,
             requests: Semaphore::new(requests_at_once),
             manifest_requests: AtomicU64::new(0),
+            manifest_bytes: AtomicU64::new(0),
             fetched: Mutex::default(),
         }
     }
@@ -86,12 +125,13 @@ impl<'a> Resolver<'a> {
             .manifest(&source, &reference.tag_or_digest())
             .await
             .with_context(|| format!("cannot read image `{reference}`"))?;
-        let tree = self.tree(&source, reference, &root).await?;
+        let walk = Walk::new(&source, reference, Purpose::Carry);
+        let tree = self.tree(&walk, &root).await?;
         let digests: BTreeSet<Digest> =
             tree.manifests.iter().map(|manifest| manifest.digest().clone()).collect();
         let mut manifests = tree.manifests;
         let Found { mut referrers, children } =
-            self.find_referrers(&source, reference, &digests, &tree.left).await?;
+            self.find_referrers(&walk, &digests, &tree.left).await?;
         // A manifest of the image itself travels anyway, but a tag that attaches it has to be told.
         referrers
             .retain(|(referrer, _)| referrer.tag.is_some() || !digests.contains(&referrer.digest));
@@ -112,8 +152,9 @@ impl<'a> Resolver<'a> {
         reference: &Reference,
     ) -> anyhow::Result<Option<Vec<Descriptor>>> {
         let source = self.source(reference)?;
+        let walk = Walk::new(&source, reference, Purpose::Baseline);
         let manifests = match self.manifest(&source, &reference.tag_or_digest()).await {
-            Ok(root) => self.transferred(&source, reference, root).await,
+            Ok(root) => self.transferred(&walk, root).await,
             Err(error) => Err(error.into()),
         };
         match manifests {
@@ -134,18 +175,13 @@ impl<'a> Resolver<'a> {
 
     /// The manifests of an image that was transferred before. Of an index only the platforms that
     /// are chosen now are sure to be there: it may have been transferred with the same choice.
-    async fn transferred(
-        &self,
-        source: &Source,
-        reference: &Reference,
-        root: Manifest,
-    ) -> anyhow::Result<Vec<Manifest>> {
+    async fn transferred(&self, walk: &Walk<'_>, root: Manifest) -> anyhow::Result<Vec<Manifest>> {
         if self.platforms.is_empty() || !root.descriptor.media_type.is_index() {
-            return self.descend(source, reference, root, 0).await;
+            return self.descend(walk, root, 0).await;
         }
+        walk.count(&root, 0)?;
         let selection = platforms::select(root.children(), self.platforms);
-        let children =
-            selection.children.iter().map(|child| self.child(source, reference, child, 0));
+        let children = selection.children.iter().map(|child| self.child(walk, child, 0));
         Ok(try_join_all(children).await?.into_iter().flatten().collect())
     }
 
@@ -169,37 +205,54 @@ impl<'a> Resolver<'a> {
             (source.registry.host().clone(), source.repository.clone(), digest.clone())
         };
         let lock = || self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
-        if let TagOrDigest::Digest(digest) = which
-            && let Some(manifest) = lock().get(&key(digest))
-        {
-            return Ok(manifest.clone());
+        let known = || match which {
+            TagOrDigest::Digest(digest) => lock().get(&key(digest)).cloned(),
+            TagOrDigest::Tag(_) => None,
+        };
+        if let Some(manifest) = known() {
+            return Ok(manifest);
         }
         let turn = self.requests.acquire().await;
+        // Another one may have fetched it meanwhile.
+        if let Some(manifest) = known() {
+            return Ok(manifest);
+        }
         self.manifest_requests.fetch_add(1, Ordering::Relaxed);
         let manifest = source.registry.manifest(&source.repository, which).await?;
         drop(turn);
-        lock().insert(key(manifest.digest()), manifest.clone());
+        if lock().insert(key(manifest.digest()), manifest.clone()).is_none() {
+            self.manifest_bytes.fetch_add(manifest.descriptor.size, Ordering::Relaxed);
+        }
         Ok(manifest)
     }
 
-    async fn tree(
-        &self,
-        source: &Source,
-        reference: &Reference,
-        root: &Manifest,
-    ) -> anyhow::Result<Tree> {
+    /// All manifests of a run are kept in memory, and no payload with more of them can be read.
+    pub(super) fn refuse_too_much(&self) -> Result<(), Unusable> {
+        if self.manifest_bytes.load(Ordering::Relaxed) <= MANIFESTS_MAX_BYTES {
+            return Ok(());
+        }
+        Err(Unusable::new(format!(
+            "the images of this run have more than {MANIFESTS_MAX_BYTES} bytes of manifests"
+        ))
+        .with_hint("make several payloads, each of fewer images"))
+    }
+
+    async fn tree(&self, walk: &Walk<'_>, root: &Manifest) -> anyhow::Result<Tree> {
+        let reference = walk.reference;
         if self.platforms.is_empty() || !root.descriptor.media_type.is_index() {
-            self.check_platform(source, reference, root).await?;
-            let manifests = self.descend(source, reference, root.clone(), 0).await?;
+            self.check_platform(walk.source, reference, root).await?;
+            let manifests = self.descend(walk, root.clone(), 0).await?;
             let tags = reference.tag.iter().map(|tag| (tag.clone(), root.digest().clone()));
             let (root, tags) = (root.descriptor.clone(), tags.collect());
             return Ok(Tree { root, manifests, tags, left: Vec::new() });
         }
+        walk.count(root, 0)?;
         let selection = platforms::select(root.children(), self.platforms);
         self.report_missing(reference, &selection, root)?;
+        self.report_versions(reference, &selection);
         let mut manifests = Vec::new();
         for child in &selection.children {
-            manifests.extend(self.child(source, reference, child, 0).await?);
+            manifests.extend(self.child(walk, child, 0).await?);
         }
         let mut manifests = unique(manifests);
         refuse_lost(reference, &selection, &manifests)?;
@@ -233,13 +286,37 @@ impl<'a> Resolver<'a> {
         };
         let images = root.children().iter().filter(|child| child.attests_to().is_none());
         let offered: Vec<Platform> = images.filter_map(|child| child.platform.clone()).collect();
-        let message =
-            format!("`{reference}` has no {}; it has {}", list(&selection.missing), list(&offered));
+        let inner = root.children().iter().filter(|child| child.media_type.is_index()).count();
+        let has = match (offered.as_slice(), inner) {
+            ([], 0) => "it names no platform".to_owned(),
+            ([], 1) => "it holds 1 index inside, which is not searched for platforms".to_owned(),
+            ([], _) => {
+                format!("it holds {inner} indexes inside, which are not searched for platforms")
+            }
+            (offered, _) => format!("it has {}", list(offered)),
+        };
+        let message = format!("`{reference}` has no {}; {has}", list(&selection.missing));
         if selection.chosen.is_empty() {
-            bail!(Usage::new(message).with_hint("choose with `--platform` among those it has"));
+            let hint = if offered.is_empty() {
+                "leave `--platform` out, or name by digest what is inside of the index"
+            } else {
+                "choose with `--platform` among those it has"
+            };
+            bail!(Usage::new(message).with_hint(hint));
         }
         self.reporter.warn(message);
         Ok(())
+    }
+
+    fn report_versions(&self, reference: &Reference, selection: &Selection) {
+        for versions in &selection.versions {
+            self.reporter.warn(format!(
+                "`{reference}` has {} for several versions of the operating system: {} is taken, left are {}",
+                versions.platform,
+                versions.taken,
+                versions.left.join(", ")
+            ));
+        }
     }
 
     /// Refuses a single image of another platform than those asked for. Artifacts have none.
@@ -254,14 +331,17 @@ impl<'a> Resolver<'a> {
             return Ok(());
         }
         if config.size > CONFIG_MAX_BYTES {
-            bail!(
+            bail!(Unusable::new(format!(
                 "expected the config of `{reference}` to have at most {CONFIG_MAX_BYTES} bytes, found {}",
                 config.size
-            );
+            )));
         }
-        let bytes = self.small_blob(source, config).await?;
-        let offered: Platform = serde_json::from_slice(&bytes)
-            .with_context(|| format!("cannot read the config of `{reference}`"))?;
+        let unusable = || {
+            let host = source.registry.host();
+            Unusable::new(format!("`{host}` sent an unusable config for image `{reference}`"))
+        };
+        let bytes = self.small_blob(source, config).await.with_context(unusable)?;
+        let offered: Platform = serde_json::from_slice(&bytes).with_context(unusable)?;
         if self.platforms.iter().any(|wanted| wanted.distance(&offered).is_some()) {
             return Ok(());
         }
@@ -277,31 +357,40 @@ impl<'a> Resolver<'a> {
         let mut verifier = Verifier::new(blob.digest.clone(), blob.size);
         let mut bytes = Vec::new();
         while let Some(more) = stream.next().await? {
-            verifier.update(&more)?;
+            verifier.update(&more).map_err(FromRegistry)?;
             bytes.extend_from_slice(&more);
         }
         drop(turn);
-        verifier.finish()?;
+        verifier.finish().map_err(FromRegistry)?;
         Ok(bytes)
     }
 
     async fn child(
         &self,
-        source: &Source,
-        reference: &Reference,
+        walk: &Walk<'_>,
         child: &Descriptor,
         depth: usize,
     ) -> anyhow::Result<Vec<Manifest>> {
-        match self.manifest(source, &TagOrDigest::Digest(child.digest.clone())).await {
-            Ok(manifest) => self.descend(source, reference, manifest, depth + 1).await,
+        let reference = walk.reference;
+        match self.manifest(walk.source, &TagOrDigest::Digest(child.digest.clone())).await {
+            Ok(manifest) if manifest.descriptor.size != child.size => {
+                bail!(Unusable::new(format!(
+                    "expected manifest `{}` of image `{reference}` to have {} bytes as its index says, found {}",
+                    child.digest, child.size, manifest.descriptor.size
+                )))
+            }
+            Ok(manifest) => self.descend(walk, manifest, depth + 1).await,
             Err(error) if error.is_not_found() => {
                 let platform = child
                     .platform
                     .as_ref()
                     .map_or_else(String::new, |platform| format!(" ({platform})"));
+                let so = match walk.purpose {
+                    Purpose::Carry => "the index travels without it",
+                    Purpose::Baseline => "its blobs are not taken as present",
+                };
                 self.reporter.warn(format!(
-                    "the index `{reference}` names manifest `{}`{platform}, which its registry does not have: \
-                     the index travels without it",
+                    "the index `{reference}` names manifest `{}`{platform}, which its registry does not have: {so}",
                     child.digest
                 ));
                 Ok(Vec::new())
@@ -314,22 +403,14 @@ impl<'a> Resolver<'a> {
     /// `manifest` and everything under it, children before parents.
     pub(super) fn descend<'b>(
         &'b self,
-        source: &'b Source,
-        reference: &'b Reference,
+        walk: &'b Walk<'_>,
         manifest: Manifest,
         depth: usize,
     ) -> BoxFuture<'b, anyhow::Result<Vec<Manifest>>> {
         async move {
-            if depth > INDEX_DEPTH_MAX || manifest.children().len() > IMAGE_MANIFESTS_MAX {
-                return Err(hinted(
-                    format!("image `{reference}` nests too many indexes or manifests"),
-                    format!("kharon follows {INDEX_DEPTH_MAX} levels of indexes and {IMAGE_MANIFESTS_MAX} manifests"),
-                ));
-            }
-            let children = manifest
-                .children()
-                .iter()
-                .map(|child| self.child(source, reference, child, depth));
+            walk.count(&manifest, depth)?;
+            self.refuse_too_much()?;
+            let children = manifest.children().iter().map(|child| self.child(walk, child, depth));
             let mut manifests: Vec<Manifest> =
                 try_join_all(children).await?.into_iter().flatten().collect();
             manifests.push(manifest);
@@ -349,12 +430,14 @@ fn refuse_lost(
     let is_there = |digest| manifests.iter().any(|manifest| manifest.digest() == digest);
     match selection.chosen.iter().find(|(_, digest)| !is_there(digest)) {
         None => Ok(()),
-        Some((platform, digest)) => Err(hinted(
-            format!(
+        Some((platform, digest)) => {
+            let message = format!(
                 "the registry has lost the manifest `{digest}` of `{reference}` for {platform}"
-            ),
-            "choose other platforms with `--platform`, or have the image pushed there again",
-        )),
+            );
+            let hint =
+                "choose other platforms with `--platform`, or have the image pushed there again";
+            Err(Unusable::new(message).with_hint(hint).into())
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use kharon::push::{OnMissing, PushRequest};
 
 use crate::kit::{Job, Packed, assert_told, names};
 use crate::support::images::{Blob, Image, random_layer};
+use crate::support::registry::Options;
 
 /// `app:1` and `app:2`, which share a base layer; `app:1` is at the far side.
 fn upgrade() -> (Job, Blob, Image, Image) {
@@ -172,4 +173,19 @@ async fn a_damaged_former_payload_ends_the_run_before_a_registry_is_asked() {
     failed.assert(ExitCode::PayloadDamaged, &["cannot take payload", "former.zip", "as baseline"]);
     assert!(job.source.journal().is_empty());
     assert!(!job.path("payload.zip").exists());
+}
+
+#[tokio::test]
+async fn a_transferred_index_that_lost_a_child_does_not_travel_in_the_warning() {
+    let sparse = Options { sparse_allowed: true, ..Options::default() };
+    let job = Job::with(sparse, Options::default());
+    let kept = Image::oci(&[random_layer(1, 100)]);
+    let lost = Image::oci_for("linux/arm64", &[random_layer(2, 100)]);
+    let index = Image::index(&[kept.clone(), lost.clone()]);
+    job.source.put("app", "1", &Image { children: vec![kept.clone()], ..index });
+    job.source.put("app", "2", &kept);
+    let packed = job.pack_as("payload.zip", after(&job, &["app:2"], &["app:1"])).await;
+    let lost = lost.digest().to_string();
+    assert_told(&packed.warnings, &[&lost, "does not have: its blobs are not taken as present"]);
+    assert!(!packed.warnings.iter().any(|warning| warning.contains("travels")));
 }

@@ -5,6 +5,7 @@
 mod support;
 
 mod kit;
+mod lying_source;
 
 mod bad_input;
 mod baseline;

@@ -5,6 +5,7 @@ use kharon::failure::ExitCode;
 use kharon::make::MakeRequest;
 use kharon::manifest::Manifest;
 use kharon::push::{PushRequest, SparseIndexes};
+use serde_json::Value;
 
 use crate::kit::{Job, assert_told, dangling, dangling_but, names};
 use crate::support::fault::{Effect, Fault};
@@ -231,4 +232,44 @@ async fn a_baseline_without_the_chosen_platforms_is_no_error() {
     assert_eq!(packed.carried().len(), 2 + 2);
     job.push(&packed.path).await;
     assert_eq!(job.far.tagged("app", "1").as_ref(), Some(several.amd64.digest()));
+}
+
+#[tokio::test]
+async fn an_index_of_indexes_says_that_these_are_not_searched() {
+    let (job, several) = job();
+    job.source.put("nested", "1", &Image::index(&[several.index]));
+    let failed = job.fail_to_pack("payload.zip", of(&job, &["linux/amd64"], &["nested:1"])).await;
+    failed.assert(
+        ExitCode::Usage,
+        &["nested:1` has no linux/amd64; it holds 1 index inside, which", "by digest"],
+    );
+    let empty = Image::index(&[]);
+    job.source.put("empty", "1", &empty);
+    let failed = job.fail_to_pack("payload.zip", of(&job, &["linux/amd64"], &["empty:1"])).await;
+    failed.assert(ExitCode::Usage, &["empty:1` has no linux/amd64; it names no platform"]);
+}
+
+#[tokio::test]
+async fn versions_of_windows_that_are_left_are_named() {
+    let job = Job::new();
+    let image = |seed| Image::oci_for("windows/amd64", &[random_layer(seed, 100)]);
+    let children = [image(1), image(2), image(3)];
+    let index = Image::index(&children);
+    let mut document: Value = serde_json::from_slice(&index.manifest.raw).expect("JSON");
+    for (n, version) in ["10.0.17763", "10.0.20348", "10.0.26100"].into_iter().enumerate() {
+        document["manifests"][n]["platform"]["os.version"] = version.into();
+    }
+    let manifest = Manifest::parse(document.to_string().into(), None).expect("an index");
+    job.source.put("app", "1", &Image { manifest, ..index });
+    let packed = job.pack_as("payload.zip", of(&job, &["windows/amd64"], &["app:1"])).await;
+    assert_told(
+        &packed.warnings,
+        &["app:1` has windows/amd64 for", "10.0.17763 is taken, left are 10.0.20348, 10.0.26100"],
+    );
+    job.push(&packed.path).await;
+    assert_eq!(job.far.tagged("app", "1").as_ref(), Some(children[0].digest()));
+    // Nothing is to be told where there is no choice.
+    let (job, _) = self::job();
+    let packed = job.pack_as("payload.zip", of(&job, &["linux/amd64"], &["app:1"])).await;
+    assert!(!packed.warnings.iter().any(|warning| warning.contains("versions")));
 }

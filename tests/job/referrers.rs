@@ -2,7 +2,7 @@
 
 use kharon::digest::Digest;
 use kharon::failure::ExitCode;
-use kharon::make::{MakeRequest, Referrers};
+use kharon::make::{Format, MakeRequest, Referrers};
 use kharon::manifest::{Manifest, MediaType};
 use kharon::push::{PushRequest, TagPolicy};
 use serde_json::json;
@@ -212,6 +212,42 @@ async fn referrers_that_are_left_are_counted() {
 }
 
 #[tokio::test]
+async fn the_note_on_what_is_left_agrees_with_its_number_and_its_reason() {
+    let job = Job::new();
+    let app = Image::docker(&[random_layer(1, 100)]);
+    job.source.put("app", "1", &app);
+    job.source.put("app", "", &note(&app, "one"));
+    let asked = MakeRequest { referrers: Referrers::Leave, ..job.request(&["app:1"]) };
+    let packed = job.pack_as("asked.zip", asked).await;
+    assert_told(&packed.notes, &["1 manifest that refers to", "app:1", "is left, as asked"]);
+    let charon = MakeRequest { format: Format::Charon, ..job.request(&["app:1"]) };
+    let packed = job.pack_as("charon.zip", charon).await;
+    assert_told(&packed.notes, &["1 manifest that refers to", "docker-charon's format holds none"]);
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_read_matters_only_where_referrers_travel() {
+    let job = Job::with(without_api(), Options::default());
+    job.source.put("app", "1", &image(1));
+    let broken = Effect::Body("<html>".to_owned());
+    job.source.fail(Fault::on("GET", "/manifests/sha256-", broken).always());
+    let leave = MakeRequest { referrers: Referrers::Leave, ..job.request(&["app:1"]) };
+    let packed = job.pack_as("payload.zip", leave).await;
+    assert_told(&packed.warnings, &["cannot count what refers to", "app:1", "expected a manifest"]);
+    let failed = job.fail_to_pack("failed.zip", job.request(&["app:1"])).await;
+    failed.assert(ExitCode::Registry, &["cannot find what refers to", "app:1"]);
+}
+
+#[tokio::test]
+async fn reading_fallback_tags_counts_against_a_quota() {
+    let job = Job::with(without_api(), Options::default());
+    put_noted(&job.source, true);
+    let packed = job.pack("payload.zip", &["app:1"]).await;
+    let asked = job.source.count("GET", "/manifests/");
+    assert_eq!(packed.summary.manifest_requests, asked as u64);
+}
+
+#[tokio::test]
 async fn referrers_of_each_platform_and_of_the_index_arrive() {
     let job = Job::new();
     let children = ["linux/amd64", "linux/arm64"]
@@ -231,7 +267,7 @@ async fn referrers_of_each_platform_and_of_the_index_arrive() {
     let platforms = vec!["linux/amd64".parse().expect("a platform")];
     let one = job.pack_as("one.zip", MakeRequest { platforms, ..job.request(&["app:1"]) }).await;
     assert_eq!(one.summary.images[0].referrers, 1);
-    assert_told(&one.warnings, &["1 manifests refer to the index", "stays behind"]);
+    assert_told(&one.warnings, &["1 manifest refers to the index", "stays behind"]);
 }
 
 #[tokio::test]
