@@ -2,6 +2,7 @@
 
 use kharon::failure::ExitCode;
 use kharon::make::MakeRequest;
+use kharon::payload::index::Travels;
 use kharon::platform::Platform;
 use kharon::push::{OnMissing, PushRequest};
 
@@ -89,6 +90,32 @@ async fn what_a_former_payload_expected_counts_too() {
     assert_eq!(third.carried().len(), 2);
     job.push(&third.path).await;
     job.assert_arrived("app", &["1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn a_blob_that_a_former_payload_expected_elsewhere_may_be_in_both_places() {
+    let job = Job::new();
+    let base = random_layer(1, 5000);
+    job.source.put("base", "1", &Image::oci(std::slice::from_ref(&base)));
+    for tag in ["1", "2"] {
+        let own = random_layer(tag.len() as u64, 10 + tag.len());
+        let layers = [base.clone(), own, Blob::new("x/tag", tag.to_owned())];
+        job.source.put("app", tag, &Image::oci(&layers));
+    }
+    let first = job.pack_as("1.zip", after(&job, &["app:1"], &["base:1"])).await;
+    let second = against(&job, "2.zip", &["app:2"], &[&first]).await;
+    let payload = second.open();
+    let blob = payload.index().blobs.iter().find(|blob| blob.digest == *base.digest());
+    let Some(Travels::Expected { repositories }) = blob.map(|blob| &blob.travels) else {
+        panic!("{blob:?}")
+    };
+    let names: Vec<&str> = repositories.iter().map(|repository| repository.as_str()).collect();
+    assert_eq!(names, ["app", "base"]);
+    // The first payload was lost on its way: what is in `base` is not named as missing.
+    job.far.put("base", "1", &Image::oci(std::slice::from_ref(&base)));
+    let pushed = job.push(&second.path).await;
+    let [incomplete] = pushed.report.incomplete.as_slice() else { panic!("{pushed:?}") };
+    assert!(incomplete.missing.iter().all(|missing| missing.digest != *base.digest()));
 }
 
 #[tokio::test]

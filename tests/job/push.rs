@@ -80,6 +80,26 @@ async fn prefix_and_rename_hold_for_expected_repositories_too() {
 }
 
 #[tokio::test]
+async fn a_repository_that_only_holds_expected_blobs_is_renamed_too() {
+    let job = Job::new();
+    let base = Image::oci(&[random_layer(1, 5000)]);
+    job.source.put("base", "1", &base);
+    let layers = [base.layers()[0].clone(), random_layer(2, 10)];
+    job.source.put("app", "2", &Image::oci(&layers));
+    let already_transferred = names(&job.source, &["base:1"]);
+    let request = MakeRequest { already_transferred, ..job.request(&["app:2"]) };
+    let packed = job.pack_as("payload.zip", request).await;
+    job.far.put("mirror/ground", "1", &base);
+    let names = TargetNames {
+        prefix: Some("mirror".parse().expect("a prefix")),
+        renames: vec!["base=ground".parse().expect("a rename")],
+    };
+    let pushed = job.push_as(&packed.path, PushRequest { names, ..strict(&job) }).await;
+    assert_eq!(pushed.names(), ["app:2"]);
+    assert_eq!(pushed.report.sent.mounted_blobs, 1);
+}
+
+#[tokio::test]
 async fn repositories_that_would_meet_are_a_usage_error() {
     let (job, packed, _) = upgrades(Options::default()).await;
     let renames = vec!["a=c".parse().expect("a rename")];
