@@ -48,7 +48,7 @@
 //! payload             the written format, docker-charon's beside it (zip)
 //! plan · names · rebuild   pure: what travels, what it is called, indexes of what travels
 //! registry · layout   one registry over HTTP (reqwest) · an OCI image layout as a store
-//! gzip                exact reproduction of gzip streams, for deltas inside layers to come
+//! gzip · delta        exact gzip streams · plain bytes against old plain bytes (no verb uses them yet)
 //! manifest · reference · digest · platform · progress · units · failure      values
 //! ```
 

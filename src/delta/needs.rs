@@ -151,6 +151,7 @@ fn decode_ranges(numbers: &mut Numbers<'_>, count: usize) -> Result<Vec<Range<u6
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "lists of ranges may have one")]
 mod tests {
     use super::*;
 

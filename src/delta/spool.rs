@@ -170,6 +170,7 @@ fn overlap(range: &Range<u64>, seen: Range<u64>) -> Range<u64> {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "lists of ranges may have one")]
 mod tests {
     use super::*;
 

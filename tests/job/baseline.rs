@@ -5,6 +5,7 @@ use kharon::make::MakeRequest;
 use kharon::payload::index::Travels;
 use kharon::platform::Platform;
 use kharon::push::{OnMissing, PushRequest};
+use kharon::reference::RepositoryName;
 
 use crate::kit::{Job, Packed, assert_told, names};
 use crate::support::images::{Blob, Image, random_layer};
@@ -109,7 +110,7 @@ async fn a_blob_that_a_former_payload_expected_elsewhere_may_be_in_both_places()
     let Some(Travels::Expected { repositories }) = blob.map(|blob| &blob.travels) else {
         panic!("{blob:?}")
     };
-    let names: Vec<&str> = repositories.iter().map(|repository| repository.as_str()).collect();
+    let names: Vec<&str> = repositories.iter().map(RepositoryName::as_str).collect();
     assert_eq!(names, ["app", "base"]);
     // The first payload was lost on its way: what is in `base` is not named as missing.
     job.far.put("base", "1", &Image::oci(std::slice::from_ref(&base)));

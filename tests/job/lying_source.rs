@@ -75,7 +75,7 @@ async fn more_bytes_of_manifests_than_a_reader_takes_are_refused() {
 async fn an_index_that_lies_about_the_size_of_a_child_is_refused() {
     let child = image(1);
     let size = child.manifest.descriptor.size;
-    let index = changed(&Image::index(&[child.clone()]), |document| {
+    let index = changed(&Image::index(std::slice::from_ref(&child)), |document| {
         document["manifests"][0]["size"] = (size + 1).into();
     });
     let said = format!("to have {} bytes as its index says, found {size}", size + 1);

@@ -80,9 +80,10 @@ async fn referrers_are_listed_or_there_is_no_such_list() {
 #[tokio::test]
 async fn a_list_without_end_is_given_up_at_a_limit_that_is_named() {
     let server = Server::start(|seen| {
-        let (list, per_page, entry) = match seen.target.contains("/tags/") {
-            true => ("tags", 300_000, r#""a""#),
-            false => ("manifests", 3000, "{}"),
+        let (list, per_page, entry) = if seen.target.contains("/tags/") {
+            ("tags", 300_000, r#""a""#)
+        } else {
+            ("manifests", 3000, "{}")
         };
         let entries = vec![entry; per_page].join(",");
         let page = seen.target.split_once("page=").map_or(0, |(_, page)| page.parse().expect("n"));
