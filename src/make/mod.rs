@@ -15,6 +15,7 @@ mod referrers;
 mod request;
 mod resolve;
 mod summary;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -17,7 +17,8 @@ use crate::reference::{Tag, TagOrDigest};
 use crate::registry;
 use crate::units::count;
 
-use super::resolve::{Resolver, Source, Walk};
+use super::resolve::{Resolver, Source};
+use super::walk::Walk;
 
 /// The suffixes of cosign's tags.
 const COSIGN_SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];

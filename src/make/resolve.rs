@@ -1,7 +1,7 @@
 //! From names to manifests: what the source registries say about the images that were asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
@@ -20,11 +20,8 @@ use crate::registry::{self, Registries, Registry};
 
 use super::platforms::{self, Selection};
 use super::referrers::{Fate, Found};
+use super::walk::{Purpose, Walk};
 
-/// How deep indexes may stand inside indexes. Real ones have one level.
-const INDEX_DEPTH_MAX: usize = 4;
-/// The most manifests that the indexes of one image may name together, each as often as it is named.
-const IMAGE_MANIFESTS_MAX: usize = 10_000;
 /// The largest image config that is read to learn a platform, in bytes.
 const CONFIG_MAX_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -45,42 +42,6 @@ pub(super) struct Resolver<'a> {
 pub(super) struct Source {
     pub(super) registry: Registry,
     pub(super) repository: RepositoryName,
-}
-
-/// One image on the way through its indexes.
-pub(super) struct Walk<'a> {
-    pub(super) source: &'a Source,
-    pub(super) reference: &'a Reference,
-    purpose: Purpose,
-    /// How many manifests its indexes named so far.
-    named: AtomicUsize,
-}
-
-/// What the manifests of an image are read for.
-#[derive(Clone, Copy)]
-enum Purpose {
-    /// It is to travel.
-    Carry,
-    /// It was transferred before.
-    Baseline,
-}
-
-impl<'a> Walk<'a> {
-    fn new(source: &'a Source, reference: &'a Reference, purpose: Purpose) -> Self {
-        Self { source, reference, purpose, named: AtomicUsize::new(0) }
-    }
-
-    /// Counts what an index at this depth names.
-    fn count(&self, index: &Manifest, depth: usize) -> Result<(), Unusable> {
-        let more = index.children().len();
-        let named = self.named.fetch_add(more, Ordering::Relaxed).saturating_add(more);
-        if depth <= INDEX_DEPTH_MAX && named <= IMAGE_MANIFESTS_MAX {
-            return Ok(());
-        }
-        let reference = self.reference;
-        Err(Unusable::new(format!("image `{reference}` nests too many indexes or manifests"))
-            .with_hint(format!("kharon follows {INDEX_DEPTH_MAX} levels of indexes and {IMAGE_MANIFESTS_MAX} manifests")))
-    }
 }
 
 /// The manifests of an image, children before parents, and the tags that are to name them.
