@@ -16,7 +16,7 @@ use super::token::MIN_MATCH;
 /// that size begin their second one.
 const SAMPLE_BYTES: u64 = (1 << 20) + (512 << 10);
 /// How many of them the encoders and levels are tried on.
-const SHORT_SAMPLE_BYTES: u64 = 160 << 10;
+const SHORT_SAMPLE_BYTES: u64 = 64 << 10;
 /// A member's own bytes in a recipe: what even a perfect model costs.
 const PERFECT_BYTES: u64 = 24;
 

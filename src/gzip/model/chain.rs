@@ -3,7 +3,7 @@
 //! Expects the longest match among near ones, put off by one byte if the next position has a longer one. How sure that is
 //! depends on both matches, so that what the real encoder does in each case is learned from the stream itself.
 
-use super::chains::Chains;
+use super::chains::{Chains, Walk};
 use super::{Model, Prediction, View, common_length};
 use crate::gzip::token::{MAX_DISTANCE, MAX_MATCH, MIN_MATCH, Token};
 
@@ -65,7 +65,7 @@ impl Chain {
         let here = self.place(position);
         let most = MAX_DISTANCE.min((position - self.origin) as usize);
         let is_known = position < self.inserted;
-        let mut walk = Chains::walk(here);
+        let mut walk = Walk::new(here);
         let mut distance = 0;
         std::iter::from_fn(move || {
             if !is_known || distance == MAX_DISTANCE {

@@ -18,6 +18,14 @@ pub struct Walk {
     place: u16,
 }
 
+impl Walk {
+    /// Begins at `place`, which is in the chains.
+    #[inline]
+    pub fn new(place: u32) -> Self {
+        Self { here: place as u16, place: place as u16 }
+    }
+}
+
 impl Chains {
     /// Empty chains for hashes of `hash_bits` bits.
     #[expect(
@@ -45,12 +53,6 @@ impl Chains {
         let is_near = *head != 0 && place.wrapping_sub(*head) as usize <= MAX_DISTANCE;
         self.links[place as usize % MAX_DISTANCE] = if is_near { *head } else { place } as u16;
         *head = place;
-    }
-
-    /// Begins at `place`, which is in the chains.
-    #[inline]
-    pub fn walk(place: u32) -> Walk {
-        Walk { here: place as u16, place: place as u16 }
     }
 
     /// How far back the next place is, which is farther than `distance`; 0 at the end of the chain.

@@ -4,7 +4,7 @@
 //! 4 to 9; at levels 2 and 3 those inside a long match do not. Levels 4 to 9 put a match off by one byte if the next
 //! position has a longer one. A match of four bytes counts only up to a distance of 4,096.
 
-use super::chains::Chains;
+use super::chains::{Chains, Walk};
 use super::{Model, Prediction, Tail, View, common_length};
 use crate::gzip::token::{MAX_DISTANCE, MAX_MATCH, Token};
 
@@ -117,7 +117,7 @@ impl GoLazy {
         let index = view.index(position);
         let mut best = Found { length: MIN_LENGTH - 1, distance: 0 };
         let mut tail = Tail::new(view.bytes, index, best.length);
-        let mut walk = Chains::walk(here);
+        let mut walk = Walk::new(here);
         let mut distance = 0;
         for _ in 0..self.level.chain {
             distance = self.chains.next(&mut walk, distance);

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::chains::Chains;
+use super::chains::{Chains, Walk};
 use super::{Model, Prediction, Tail, View, common_length, load32};
 use crate::gzip::huffman::package_lengths;
 use crate::gzip::token::{
@@ -206,7 +206,7 @@ impl KlauspostLazy {
         let mut best = NONE;
         let mut best_gain = self.version.least_gain;
         let mut tail = Tail::new(view.bytes, index, best.length);
-        let mut walk = Chains::walk(here);
+        let mut walk = Walk::new(here);
         let mut distance = 0;
         for _ in 0..self.level.chain {
             distance = self.chains.next(&mut walk, distance);

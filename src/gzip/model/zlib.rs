@@ -5,7 +5,7 @@
 //! hand. Distances stay 262 bytes below the window; a match of three bytes counts only up to a distance of 4,096 at
 //! levels 4 to 9. The very first byte of an input is never found.
 
-use super::chains::Chains;
+use super::chains::{Chains, Walk};
 use super::{Model, Prediction, Tail, View, common_length};
 use crate::gzip::token::{MAX_DISTANCE, MAX_MATCH, MIN_MATCH, Token};
 
@@ -111,7 +111,7 @@ impl Zlib {
         let chain = if least >= self.level.good { self.level.chain / 4 } else { self.level.chain };
         let mut best = Found { length: least, distance: 0 };
         let mut tail = Tail::new(view.bytes, index, best.length);
-        let mut walk = Chains::walk(here);
+        let mut walk = Walk::new(here);
         let mut distance = 0;
         for _ in 0..chain {
             distance = self.chains.next(&mut walk, distance);
