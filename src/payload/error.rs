@@ -49,6 +49,26 @@ impl StdError for Error {
 /// An error of the zip library, kept apart from its type.
 pub type ZipFault = Box<dyn StdError + Send + Sync>;
 
+/// Something that is no regular file, as the cause of [`Fault::Io`]: it says nothing about a payload.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub(super) enum NotRegular {
+    #[error("expected a regular file, found a folder")]
+    Folder,
+    #[error("expected a regular file, found a pipe or device")]
+    Stream,
+}
+
+impl NotRegular {
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Folder => WRITTEN,
+            Self::Stream => {
+                "pipe it into `kharon push-payload` without `-f`, or copy it into a file first"
+            }
+        }
+    }
+}
+
 /// How long a file should have been, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Length {
@@ -397,17 +417,19 @@ const FORGED: &str =
 const REPACK: &str = "a payload may be packed again, but stored (`zip -0`), without a password, and \
                       with its entries at the top, not inside a folder";
 const NEWER: &str = "the payload was made by a newer kharon: use that version to read it";
+const WRITTEN: &str = "name the file that `kharon make-payload` or docker-charon wrote";
 const LIMIT: &str = "carry fewer images in one payload";
 
 impl Fault {
     /// What a person can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Io(_) => return None,
-            Self::Empty | Self::CutShort { .. } | Self::HeaderLost { .. } => AGAIN,
-            Self::NotAZip | Self::NoIndex => {
-                "name the file that `kharon make-payload` or docker-charon wrote"
+            Self::Io(error) => {
+                let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<NotRegular>());
+                return cause.map(|cause| cause.hint().to_owned());
             }
+            Self::Empty | Self::CutShort { .. } | Self::HeaderLost { .. } => AGAIN,
+            Self::NotAZip | Self::NoIndex => WRITTEN,
             Self::UnknownName { .. } | Self::Encrypted { .. } | Self::Compressed { .. } => REPACK,
             Self::Version { .. } | Self::Travels { .. } => NEWER,
             Self::IndexTooLarge { .. } | Self::ManifestsTooLarge { .. } => LIMIT,

@@ -5,14 +5,14 @@
 //! checks its digest.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::charon;
 use super::directory::Directory;
-use super::error::{Error, Fault};
+use super::error::{Error, Fault, NotRegular};
 use super::headers::DESCRIPTOR_SIGNATURE;
 use super::index::{self, Index};
 use super::manifests::Manifests;
@@ -114,7 +114,10 @@ impl Payload {
     /// [`Error`] if the file cannot be read, is no payload, or is a damaged one.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let name = path.display().to_string();
-        let file = File::open(path).map_err(|error| Error::new(&name, Fault::Io(error)))?;
+        // Looked at before it is opened: opening a named pipe waits for its writer.
+        let unreadable = |error| Error::new(&name, Fault::Io(error));
+        refuse_special(&fs::metadata(path).map_err(unreadable)?).map_err(unreadable)?;
+        let file = File::open(path).map_err(unreadable)?;
         Self::from_file(file, name)
     }
 
@@ -175,7 +178,17 @@ impl Payload {
     }
 }
 
+/// Refuses what cannot be read at any offset.
+fn refuse_special(metadata: &Metadata) -> io::Result<()> {
+    if metadata.is_file() {
+        return Ok(());
+    }
+    let found = if metadata.is_dir() { NotRegular::Folder } else { NotRegular::Stream };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, found))
+}
+
 fn read(file: Arc<File>) -> Result<(Format, Directory, Contents), Fault> {
+    file.metadata().and_then(|metadata| refuse_special(&metadata)).map_err(Fault::Io)?;
     let directory = Directory::read(file)?;
     let (format, contents) = if let Some((_, entry)) = directory.get(index::ENTRY_NAME) {
         (Format::Native, native::read(&directory, entry)?)
@@ -186,4 +199,38 @@ fn read(file: Arc<File>) -> Result<(Format, Directory, Contents), Fault> {
     };
     structure::check(&contents.index, &contents.manifests)?;
     Ok((format, directory, contents))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::{ExitCode, hints};
+
+    fn refused(path: &Path) -> (ExitCode, String) {
+        let error = anyhow::Error::new(Payload::open(path).expect_err("an error"));
+        (ExitCode::of(&error), format!("{error:#}; {}", hints(&error).join("; ")))
+    }
+
+    #[test]
+    fn a_folder_is_no_damaged_payload() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (code, text) = refused(folder.path());
+        assert_eq!(code, ExitCode::Failed, "{text}");
+        assert!(text.contains("expected a regular file, found a folder"), "{text}");
+        assert!(text.contains("make-payload"), "{text}");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_pipe_or_device_is_no_damaged_payload() {
+        use std::os::fd::AsRawFd as _;
+        let (reader, _writer) = io::pipe().expect("a pipe");
+        let pipe = format!("/dev/fd/{}", reader.as_raw_fd());
+        for path in ["/dev/null", &pipe] {
+            let (code, text) = refused(path.as_ref());
+            assert_eq!(code, ExitCode::Failed, "{text}");
+            assert!(text.contains("expected a regular file, found a pipe or device"), "{text}");
+            assert!(text.contains("pipe it into"), "{text}");
+        }
+    }
 }
