@@ -64,6 +64,7 @@ pub mod names;
 pub mod payload;
 pub mod plan;
 pub mod platform;
+mod printable;
 pub mod progress;
 pub mod push;
 mod rebuild;

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::printable::escaped;
+
 /// An operating system, an architecture and sometimes a variant: `linux/arm64/v8`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Platform {
@@ -83,11 +85,13 @@ impl FromStr for Platform {
     }
 }
 
+/// Registries may say anything in JSON: what would steer a terminal is escaped.
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", or_unknown(&self.os), or_unknown(&self.architecture))?;
+        let (os, architecture) = (or_unknown(&self.os), or_unknown(&self.architecture));
+        write!(f, "{}/{}", escaped(os), escaped(architecture))?;
         match &self.variant {
-            Some(variant) => write!(f, "/{variant}"),
+            Some(variant) => write!(f, "/{}", escaped(variant)),
             None => Ok(()),
         }
     }
@@ -118,6 +122,13 @@ mod tests {
         for text in ["", "linux", "linux/", "/amd64", "a/b/c/d", "linux/amd64 "] {
             assert!(text.parse::<Platform>().is_err(), "{text} was taken");
         }
+    }
+
+    #[test]
+    fn a_platform_from_json_cannot_steer_a_terminal() {
+        let json = r#"{"os":"linux\u001b[2J","architecture":"a\nb","variant":"v\u202e"}"#;
+        let platform: Platform = serde_json::from_str(json).expect("a platform");
+        assert_eq!(platform.to_string(), r"linux\u{1b}[2J/a\u{a}b/v\u{202e}");
     }
 
     #[test]

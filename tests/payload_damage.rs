@@ -418,6 +418,15 @@ fn lying_images() -> Vec<(&'static str, Vec<u8>)> {
             }),
         ),
         (
+            "a name that forges a line",
+            index(|json| json["images"][0]["name"] = json!("a:1\nregistry.example/b:1")),
+        ),
+        (
+            "a reference that clears the screen",
+            index(|json| json["images"][0]["reference"] = json!("a:1\u{1b}[2J")),
+        ),
+        ("a tool that turns text", index(|json| json["tool"] = json!("kharon\u{202e}"))),
+        (
             "a tag of another image's manifest",
             index(|json| {
                 json["images"][0]["tags"][0]["digest"] = json!(s.docker_manifest.digest);
@@ -491,6 +500,12 @@ fn lying_charon_payloads() -> Vec<(&'static str, Vec<u8>)> {
             "docker-charon: an image without a tag",
             charon_payload(|descriptor, _| {
                 descriptor["manifests_paths"] = json!({"tool": path});
+            }),
+        ),
+        (
+            "docker-charon: an image that forges a line",
+            charon_payload(|descriptor, _| {
+                descriptor["manifests_paths"] = json!({"team/tool:1\nb:1": path});
             }),
         ),
         (

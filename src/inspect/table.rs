@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{BlobSums, ExpectedAt, Inspection, SparseIndex, Sum};
 use crate::payload::{Format, ImageState};
+use crate::printable::escaped;
 use crate::units::{count, format_bytes};
 
 /// The widest a name may be and still share a line with its numbers, in characters.
@@ -22,8 +23,8 @@ impl fmt::Display for Inspection {
         writeln!(
             f,
             "{}: {length}, written by {}, {format}",
-            printable(&self.name),
-            printable(&self.tool)
+            escaped(&self.name),
+            escaped(&self.tool)
         )?;
         writeln!(f)?;
         self.write_images(f)?;
@@ -46,7 +47,7 @@ impl Inspection {
                 ImageState::Skipped => "skipped".to_owned(),
                 ImageState::Carried => platforms(&image.platforms),
             };
-            rows.push((printable(&image.name), cells));
+            rows.push((escaped(&image.name), cells));
         }
         if self.images.len() > 1 {
             rows.push(("together".to_owned(), cells(&self.blobs_by_travel)));
@@ -54,7 +55,7 @@ impl Inspection {
         write_table(f, &rows)?;
         for image in &self.images {
             for SparseIndex { digest, absent } in &image.sparse {
-                let name = printable(&image.name);
+                let name = escaped(&image.name);
                 writeln!(
                     f,
                     "{name}: {} of the index {} left behind",
@@ -63,7 +64,7 @@ impl Inspection {
                 )?;
             }
             if !image.referrers.is_empty() {
-                let name = printable(&image.name);
+                let name = escaped(&image.name);
                 writeln!(f, "{name}: with {}", count(image.referrers.len() as u64, "referrer"))?;
             }
         }
@@ -117,16 +118,11 @@ fn sum(sum: Sum) -> String {
 }
 
 fn platforms(platforms: &[String]) -> String {
-    match printable(&platforms.join(", ")) {
+    match escaped(&platforms.join(", ")) {
         none if none.is_empty() => "-".to_owned(),
         long if long.chars().count() > PLATFORMS_MAX_CHARS => {
             format!("{} platforms", platforms.len())
         }
         list => list,
     }
-}
-
-/// Text from a payload without what would move a terminal's cursor.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
 }

@@ -7,6 +7,7 @@ use std::io;
 
 use crate::digest::{Digest, Mismatch};
 use crate::manifest::{InvalidManifest, MediaType};
+use crate::printable::escaped;
 use crate::reference::{InvalidReference, RepositoryName, Tag};
 
 use super::index::VERSION;
@@ -36,7 +37,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "payload `{}`: {}", self.payload, self.fault)
+        // A fault quotes the payload, and what is quoted must not steer a terminal.
+        write!(f, "payload `{}`: {}", escaped(&self.payload), escaped(&self.fault.to_string()))
     }
 }
 
@@ -344,6 +346,12 @@ pub enum Fault {
     },
 
     // Images.
+    /// A text of the index that would steer a terminal, or forge a line of what is printed.
+    #[error("expected text without control characters, found `{}`", escaped(.text))]
+    Control {
+        /// The text: the tool, or an image's name or reference.
+        text: String,
+    },
     /// An image, tag or referrer names a manifest that is not there.
     #[error("expected the manifest `{digest}` of the image `{image}`, found none")]
     ImageManifest {

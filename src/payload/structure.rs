@@ -8,9 +8,11 @@ use super::index::{Image, ImageState, Index};
 use super::manifests::Manifests;
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, Manifest};
+use crate::printable::steers;
 
 /// Checks everything that a push relies on.
 pub(super) fn check(index: &Index, manifests: &Manifests) -> Result<(), Fault> {
+    check_texts(index)?;
     let listed = Listed::new(index, manifests);
     for entry in &index.manifests {
         if let Some(manifest) = manifests.get(&entry.digest) {
@@ -32,6 +34,15 @@ pub(super) fn check(index: &Index, manifests: &Manifests) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// These texts are printed as they are: with a line break, one image would look like two.
+fn check_texts(index: &Index) -> Result<(), Fault> {
+    let named = index.images.iter().flat_map(|image| [&image.name, &image.reference]);
+    match std::iter::once(&index.tool).chain(named).find(|text| text.contains(steers)) {
+        None => Ok(()),
+        Some(text) => Err(Fault::Control { text: text.clone() }),
+    }
 }
 
 /// What the index lists, by digest.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Verbosity;
+use crate::printable;
 use crate::progress::Event;
 
 /// Whether the stream takes colours.
@@ -53,20 +54,13 @@ pub(super) fn clean(message: &str) -> String {
         match character {
             '\n' => cleaned.push_str("\n  "),
             '\t' => cleaned.push(' '),
-            _ if character.is_control() || turns_reading_order(character) => {
+            _ if printable::steers(character) => {
                 let _ = write!(cleaned, "{}", character.escape_unicode());
             }
             _ => cleaned.push(character),
         }
     }
     cleaned
-}
-
-/// Unicode's bidirectional controls (UAX #9, section 2).
-fn turns_reading_order(character: char) -> bool {
-    matches!(character, '\u{200e}' | '\u{200f}' | '\u{061c}')
-        || ('\u{202a}'..='\u{202e}').contains(&character)
-        || ('\u{2066}'..='\u{2069}').contains(&character)
 }
 
 /// Cuts out of every URL in `message` what can be a secret: the user information (RFC 3986, section
