@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::digest::Digest;
+use crate::failure::{Hinted, hinted};
 use crate::manifest::Manifest;
-use crate::payload::charon::Place;
-use crate::payload::index::{self, Entry, Image, Index, Travels};
-use crate::payload::{self, Kind, PlannedEntry, charon, oci_index, payload_length};
+use crate::payload::index::{self, Entry, Image, Index};
+use crate::payload::{self, Fault, Kind, PlannedEntry, charon, oci_index, payload_length};
 use crate::plan::Plan;
 
 use super::Format;
@@ -20,6 +20,8 @@ pub(super) struct Entries {
     index: Index,
     before: Vec<(String, Bytes)>,
     after: Vec<(String, Bytes)>,
+    /// `payload_descriptor.json`, which says nothing of what was written; empty in kharon's format.
+    descriptor: Vec<u8>,
     payload_bytes: u64,
 }
 
@@ -27,7 +29,8 @@ impl Entries {
     /// The entries for `plan`.
     ///
     /// # Errors
-    /// When docker-charon's format was asked for and cannot hold the plan.
+    /// When docker-charon's format was asked for and cannot hold the plan, when the plan is more than
+    /// a reader of payloads takes, and when it does not hang together.
     pub(super) fn new(plan: &Plan, format: Format) -> anyhow::Result<Self> {
         let manifests = plan.manifests.iter().map(|manifest| (&manifest.descriptor).into());
         let blobs = plan.blobs.iter().map(|blob| index::Blob {
@@ -44,11 +47,14 @@ impl Entries {
             blobs: blobs.collect(),
             entries: Vec::new(),
         };
-        let (before, after) = match format {
-            Format::Kharon => (layout_entries(&index, &plan.manifests)?, Vec::new()),
-            Format::Charon => (Vec::new(), charon_manifests(plan)?),
+        let (before, after, descriptor) = match format {
+            Format::Kharon => (layout_entries(&index, &plan.manifests)?, Vec::new(), Vec::new()),
+            Format::Charon => {
+                (Vec::new(), charon_manifests(plan)?, charon_descriptor(&index, plan)?)
+            }
         };
-        let mut entries = Self { format, index, before, after, payload_bytes: 0 };
+        payload::check_planned(&index, &plan.manifests).map_err(explain)?;
+        let mut entries = Self { format, index, before, after, descriptor, payload_bytes: 0 };
         entries.payload_bytes = entries.length(plan)?;
         Ok(entries)
     }
@@ -83,7 +89,7 @@ impl Entries {
                 let index = Index { entries: written.to_vec(), ..self.index.clone() };
                 Ok((index::ENTRY_NAME.to_owned(), serde_json::to_vec_pretty(&index)?))
             }
-            Format::Charon => Ok((charon::ENTRY_NAME.to_owned(), charon_descriptor(&self.index))),
+            Format::Charon => Ok((charon::ENTRY_NAME.to_owned(), self.descriptor.clone())),
         }
     }
 
@@ -111,6 +117,10 @@ impl Entries {
             })
             .collect();
         let (name, bytes) = self.last(&written)?;
+        let (limit, found) = (index::INDEX_MAX_BYTES, bytes.len() as u64);
+        if found > limit {
+            return Err(explain(Fault::IndexTooLarge { name, limit, found }));
+        }
         let last = (name, bytes.len() as u64, Kind::Small);
         let entries = planned.iter().chain([&last]);
         Ok(payload_length(entries.map(|(name, size_bytes, kind)| PlannedEntry {
@@ -148,17 +158,28 @@ fn charon_name(image: &Image) -> String {
     tagged.unwrap_or_else(|| image.name.clone())
 }
 
-fn charon_descriptor(index: &Index) -> Vec<u8> {
+fn charon_descriptor(index: &Index, plan: &Plan) -> anyhow::Result<Vec<u8>> {
     let names: Vec<String> = index.images.iter().map(charon_name).collect();
     let images = names.iter().map(String::as_str).zip(index.images.iter().map(|image| image.state));
-    let blobs = index.blobs.iter().filter_map(|blob| match &blob.travels {
-        Travels::Carried => Some((&blob.digest, Place::Payload)),
-        Travels::Expected { repositories } => {
-            Some((&blob.digest, Place::FarSide(repositories.first()?)))
-        }
-        Travels::LeftOut { .. } => None,
-    });
-    charon::descriptor_json(images, blobs)
+    let mut blobs = Vec::with_capacity(index.blobs.len());
+    for (blob, planned) in index.blobs.iter().zip(&plan.blobs) {
+        blobs.push((&blob.digest, charon::place(&planned.source.to_string(), blob)?));
+    }
+    Ok(charon::descriptor_json(images, blobs))
+}
+
+/// Says what a reader would refuse, before it is written.
+fn explain(fault: Fault) -> anyhow::Error {
+    match fault {
+        Fault::ManifestsTooLarge { .. } | Fault::IndexTooLarge { .. } => hinted(
+            format!("the images are too many for one payload: {fault}"),
+            "make several payloads, each with some of the images",
+        ),
+        fault => anyhow::Error::new(fault).context(Hinted::new(
+            "no reader would take this payload, so it is not written",
+            "a registry contradicts itself, or this is a bug of kharon: please report it",
+        )),
+    }
 }
 
 fn layout_entries(index: &Index, manifests: &[Manifest]) -> anyhow::Result<Vec<(String, Bytes)>> {
@@ -171,4 +192,95 @@ fn layout_entries(index: &Index, manifests: &[Manifest]) -> anyhow::Result<Vec<(
         manifests.iter().map(|manifest| (manifest.digest().blob_path(), manifest.raw.clone()));
     entries.extend(manifests);
     Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::{ExitCode, hints};
+    use crate::manifest::{MANIFEST_MAX_BYTES, MediaType};
+    use crate::payload::index::{ImageState, ManifestEntry, TagTarget, Travels};
+    use crate::plan::PlannedBlob;
+    use crate::reference::{Reference, RegistryHost};
+
+    fn manifest(padding_bytes: u64) -> Manifest {
+        let padding = " ".repeat(usize::try_from(padding_bytes).expect("small"));
+        let json = format!(r#"{{"manifests":[]{padding}}}"#);
+        Manifest::parse(Bytes::from(json), None).expect("a manifest")
+    }
+
+    fn image(manifest: &Manifest) -> Image {
+        Image {
+            name: "app:1".to_owned(),
+            reference: "docker.io/library/app:1".to_owned(),
+            repository: "app".parse().expect("valid"),
+            state: ImageState::Carried,
+            resolved: Some(ManifestEntry::from(&manifest.descriptor)),
+            platforms: Vec::new(),
+            tags: Vec::new(),
+            manifests: vec![manifest.digest().clone()],
+            absent: Vec::new(),
+            referrers: Vec::new(),
+        }
+    }
+
+    fn refused(images: Vec<Image>, manifests: Vec<Manifest>) -> String {
+        let plan = Plan { images, manifests, blobs: Vec::new() };
+        let error = Entries::new(&plan, Format::Kharon).err().expect("an error");
+        format!("{error:#}; {}", hints(&error).join("; "))
+    }
+
+    #[test]
+    fn a_plan_that_no_reader_would_take_is_refused() {
+        let (large, small) = (manifest(MANIFEST_MAX_BYTES - 100), manifest(0));
+        let good =
+            Plan { images: vec![image(&small)], manifests: vec![small.clone()], blobs: Vec::new() };
+        assert!(Entries::new(&good, Format::Kharon).is_ok());
+        let too_many = refused(vec![image(&large)], vec![large; 65]);
+        let too_long = usize::try_from(index::INDEX_MAX_BYTES).expect("small");
+        let long_name = Image { name: "x".repeat(too_long), ..image(&small) };
+        let too_much = refused(vec![long_name], vec![small.clone()]);
+        let (tag, digest) = ("1".parse().expect("valid"), Some(Digest::of(b"elsewhere")));
+        let tags = vec![TagTarget { tag, digest, former: Vec::new() }];
+        let lying = refused(vec![Image { tags, ..image(&small) }], vec![small]);
+        for (text, parts) in [
+            (too_many, ["bytes of manifests in one payload", "make several payloads"]),
+            (too_much, ["in the entry `kharon.json`", "make several payloads"]),
+            (lying, ["no reader would take this payload", "please report it"]),
+        ] {
+            for part in parts {
+                assert!(text.contains(part), "no `{part}` in {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_foreign_layer_that_is_left_out_has_no_place_in_docker_charons_format() {
+        let (config, layer) = (Digest::of(b"config"), Digest::of(b"layer"));
+        let json = format!(
+            r#"{{"mediaType":"{}","config":{{"mediaType":"x/y","digest":"{config}","size":1}},
+                "layers":[{{"mediaType":"x/y","digest":"{layer}","size":1,"urls":["http://x/"]}}]}}"#,
+            MediaType::DOCKER_MANIFEST
+        );
+        let manifest = Manifest::parse(Bytes::from(json), None).expect("a manifest");
+        let source = Reference::parse("app:1", &RegistryHost::docker_hub()).expect("a reference");
+        let travels = |at| match at {
+            0 => Travels::Carried,
+            _ => Travels::LeftOut { urls: Vec::new() },
+        };
+        let blobs = manifest.blobs().enumerate().map(|(at, descriptor)| PlannedBlob {
+            descriptor: descriptor.clone(),
+            travels: travels(at),
+            source: source.clone(),
+        });
+        let (tag, digest) = ("1".parse().expect("valid"), Some(manifest.digest().clone()));
+        let tags = vec![TagTarget { tag, digest, former: Vec::new() }];
+        let images = vec![Image { tags, ..image(&manifest) }];
+        let plan = Plan { images, blobs: blobs.collect(), manifests: vec![manifest] };
+        assert!(Entries::new(&plan, Format::Kharon).is_ok());
+        let error = Entries::new(&plan, Format::Charon).err().expect("an error");
+        assert_eq!(ExitCode::of(&error), ExitCode::Usage);
+        assert!(error.to_string().contains(&format!("found `{layer}` left out")), "{error}");
+        assert!(hints(&error).concat().contains("--foreign-layers"));
+    }
 }

@@ -92,7 +92,10 @@ impl NotCarriable {
                 Self::SameEntry { .. } => {
                     "make a payload for each of them, or leave out `--format charon`"
                 }
-                Self::MediaType { .. } | Self::Algorithm { .. } | Self::LeftOut { .. } => {
+                Self::LeftOut { .. } => {
+                    "carry it with `--foreign-layers`, or leave out `--format charon`"
+                }
+                Self::MediaType { .. } | Self::Algorithm { .. } => {
                     "leave out `--format charon`, and push with kharon at the far side"
                 }
             }

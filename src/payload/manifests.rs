@@ -66,6 +66,20 @@ impl Manifests {
         Ok(self.by_digest.entry(digest).or_insert(manifest))
     }
 
+    /// Manifests that were read from elsewhere, under the same limit.
+    pub(super) fn of(manifests: &[Manifest]) -> Result<Self, Fault> {
+        let (limit, mut all) = (MANIFESTS_MAX_BYTES, Self::default());
+        for manifest in manifests {
+            all.bytes += manifest.raw.len() as u64;
+            if all.bytes > limit {
+                let found = all.bytes;
+                return Err(Fault::ManifestsTooLarge { limit, found });
+            }
+            all.by_digest.insert(manifest.digest().clone(), manifest.clone());
+        }
+        Ok(all)
+    }
+
     pub(super) fn get(&self, digest: &Digest) -> Option<&Manifest> {
         self.by_digest.get(digest)
     }

@@ -25,4 +25,5 @@ pub use manifests::MANIFESTS_MAX_BYTES;
 pub use native::{LAYOUT_INDEX_NAME, LAYOUT_NAME};
 pub use reader::{EntryReader, Format, Payload};
 pub use source::BlobReader;
+pub(crate) use structure::check_planned;
 pub use writer::Writer;

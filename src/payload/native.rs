@@ -137,7 +137,7 @@ pub(super) fn read_object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_js
 }
 
 /// Each list of the index names each thing once, and says what it must.
-fn check_lists(index: &Index) -> Result<(), Fault> {
+pub(super) fn check_lists(index: &Index) -> Result<(), Fault> {
     let mut entries = HashSet::new();
     for entry in &index.entries {
         let is_hash = format!("sha256:{}", entry.sha256).parse::<Digest>().is_ok();

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::error::Fault;
 use super::index::{Image, ImageState, Index};
 use super::manifests::Manifests;
+use super::native;
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, Manifest};
 use crate::printable::steers;
@@ -34,6 +35,17 @@ pub(super) fn check(index: &Index, manifests: &Manifests) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// Whether a payload of kharon's format may be written: what its reader would check of `index`, which
+/// lists no entries yet, and of `manifests`.
+///
+/// # Errors
+/// What the reader would say.
+pub(crate) fn check_planned(index: &Index, manifests: &[Manifest]) -> Result<(), Fault> {
+    let manifests = Manifests::of(manifests)?;
+    native::check_lists(index)?;
+    check(index, &manifests)
 }
 
 /// These texts are printed as they are: with a line break, one image would look like two.
