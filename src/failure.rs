@@ -6,6 +6,7 @@ use crate::digest::{Digest, Mismatch};
 use crate::payload::charon::NotCarriable;
 use crate::plan::Contradiction;
 use crate::reference::RepositoryName;
+use crate::restore::Unrestorable;
 use crate::terminal::PromptError;
 use crate::{payload, registry, serve, verify};
 
@@ -47,6 +48,8 @@ impl ExitCode {
             if unreadable { Self::Failed } else { Self::PayloadDamaged }
         } else if find::<verify::Problem>(error).is_some() {
             Self::PayloadDamaged
+        } else if let Some(error) = find::<Unrestorable>(error) {
+            if error.source.is_damage() { Self::PayloadDamaged } else { Self::Failed }
         } else if find::<BaselineMissing>(error).is_some() {
             Self::BaselineMissing
         } else if let Some(error) = find::<registry::Error>(error) {
@@ -200,6 +203,7 @@ pub fn hints(error: &anyhow::Error) -> Vec<String> {
         find::<PromptError>(error).and_then(PromptError::hint),
         find::<serve::Error>(error).and_then(serve::Error::hint),
         find::<verify::Problem>(error).and_then(verify::Problem::hint),
+        find::<Unrestorable>(error).and_then(Unrestorable::hint),
         find::<BaselineMissing>(error).map(missing),
         find::<Vanished>(error).map(vanished),
         find::<registry::Error>(error).and_then(registry::Error::hint),

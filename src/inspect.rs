@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::digest::{Digest, Verifier};
 use crate::manifest::{Descriptor, Manifest};
 use crate::payload::{
-    Blob, Format, Image, ImageState, ManifestEntry, Payload, Referrer, TagTarget, Travels,
+    Blob, Format, Image, ImageState, Index, ManifestEntry, Payload, Referrer, TagTarget, Travels,
 };
 use crate::platform::Platform;
 use crate::reference::RepositoryName;
+use crate::savings::Savings;
 
 /// The largest config that is read for its platform, in bytes. The usual ones have a few kilobytes.
 const CONFIG_MAX_BYTES: u64 = 4 * 1024 * 1024;
@@ -44,6 +45,8 @@ pub struct Inspection {
     pub blobs_by_travel: BlobSums,
     /// What must be at the far side already, by repository.
     pub expected: Vec<ExpectedAt>,
+    /// What the blobs that it brings take in it.
+    pub savings: Savings,
     /// Every blob and how it travels.
     pub blobs: Vec<Blob>,
 }
@@ -107,8 +110,10 @@ impl Sum {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BlobSums {
-    /// In the payload.
+    /// In the payload as they are.
     pub carried: Sum,
+    /// In the payload as deltas; the sizes are those of the blobs.
+    pub deltas: Sum,
     /// At the far side already.
     pub expected: Sum,
     /// Fetched by clients from elsewhere.
@@ -123,6 +128,7 @@ impl BlobSums {
                 Travels::Carried => sums.carried.add(blob.size),
                 Travels::Expected { .. } => sums.expected.add(blob.size),
                 Travels::LeftOut { .. } => sums.left_out.add(blob.size),
+                Travels::Delta { .. } => sums.deltas.add(blob.size),
             }
         }
         sums
@@ -156,6 +162,7 @@ pub fn inspect(payload: &Payload) -> Inspection {
     let complete_layout = payload.format() == Format::Native
         && blobs_by_travel.expected.count == 0
         && blobs_by_travel.left_out.count == 0
+        && blobs_by_travel.deltas.count == 0
         && images.iter().all(|image| image.sparse.is_empty());
     Inspection {
         name: payload.name().to_owned(),
@@ -167,23 +174,44 @@ pub fn inspect(payload: &Payload) -> Inspection {
         images,
         manifests,
         blobs_by_travel,
-        expected: expected(&index.blobs),
+        expected: expected(index),
+        savings: savings(payload),
         blobs: index.blobs.clone(),
     }
 }
 
-fn expected(blobs: &[Blob]) -> Vec<ExpectedAt> {
+fn savings(payload: &Payload) -> Savings {
+    let mut savings = Savings::default();
+    for Blob { digest, size, travels, .. } in &payload.index().blobs {
+        match travels {
+            Travels::Carried => savings.add(digest, *size, *size, None),
+            Travels::Delta { baselines } => {
+                let carried_bytes = payload.delta(digest).map_or(0, |delta| delta.size_bytes());
+                savings.add(digest, *size, carried_bytes, Some(baselines.len()));
+            }
+            Travels::Expected { .. } | Travels::LeftOut { .. } => {}
+        }
+    }
+    savings
+}
+
+fn expected(index: &Index) -> Vec<ExpectedAt> {
     let mut by_repository: BTreeMap<&RepositoryName, ExpectedAt> = BTreeMap::new();
-    for blob in blobs {
-        let Travels::Expected { repositories } = &blob.travels else { continue };
+    let named = index.blobs.iter().filter_map(|blob| match &blob.travels {
+        Travels::Expected { repositories } => Some((&blob.digest, blob.size, repositories)),
+        _ => None,
+    });
+    let baselines =
+        index.baselines.iter().map(|blob| (&blob.digest, blob.size, &blob.repositories));
+    for (digest, size, repositories) in named.chain(baselines) {
         for repository in repositories {
             let expected = by_repository.entry(repository).or_insert_with(|| ExpectedAt {
                 repository: repository.clone(),
                 blobs: Sum::default(),
                 digests: Vec::new(),
             });
-            expected.blobs.add(blob.size);
-            expected.digests.push(blob.digest.clone());
+            expected.blobs.add(size);
+            expected.digests.push(digest.clone());
         }
     }
     by_repository.into_values().collect()

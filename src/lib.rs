@@ -52,11 +52,14 @@
 //! manifest · reference · digest · platform · progress · units · failure      values
 //! ```
 
+mod ahead;
+pub mod baselines;
 pub mod delta;
 pub mod digest;
 pub mod failure;
 pub mod gzip;
 pub mod inspect;
+pub mod layer;
 pub mod layout;
 pub mod make;
 pub mod manifest;
@@ -66,14 +69,20 @@ pub mod plan;
 pub mod platform;
 mod printable;
 pub mod progress;
+pub mod prove;
 pub mod push;
 mod rebuild;
 pub mod reference;
 pub mod registry;
+pub mod restore;
+pub mod savings;
 pub mod serve;
 pub mod terminal;
 pub mod units;
+pub mod unpack;
+pub mod verified;
 pub mod verify;
+mod window;
 
 pub use make::make_payload;
 pub use push::push_payload;

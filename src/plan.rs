@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, Manifest};
-use crate::payload::index::{Image, ImageState, Referrer, TagTarget, Travels};
+use crate::payload::index::{BaselineBlob, Image, ImageState, Referrer, TagTarget, Travels};
 use crate::platform::Platform;
 use crate::reference::{Reference, RepositoryName, Tag};
 
@@ -55,17 +55,55 @@ pub struct Resolved {
 /// What the far side is known to hold.
 #[derive(Clone, Debug, Default)]
 pub struct Baseline {
-    blobs: BTreeMap<Digest, Vec<RepositoryName>>,
+    /// In the order in which they were named.
+    blobs: Vec<HeldBlob>,
+    blob_at: HashMap<Digest, usize>,
     tags: BTreeMap<(RepositoryName, Tag), Vec<Digest>>,
 }
 
+/// A blob that the far side is known to hold.
+#[derive(Clone, Debug)]
+pub struct HeldBlob {
+    /// What the first manifest that names it says.
+    pub descriptor: Descriptor,
+    /// The far repositories that hold it.
+    pub repositories: Vec<RepositoryName>,
+    /// The images at the connected side that may still have it.
+    pub sources: Vec<Reference>,
+}
+
 impl Baseline {
-    /// Notes that `repository` holds the blob `digest`.
-    pub fn add_blob(&mut self, digest: Digest, repository: RepositoryName) {
-        let repositories = self.blobs.entry(digest).or_default();
-        if !repositories.contains(&repository) {
-            repositories.push(repository);
+    /// Notes that `repository` holds a blob, which came from the image `source` if that is known.
+    pub fn add_blob(
+        &mut self,
+        descriptor: &Descriptor,
+        repository: RepositoryName,
+        source: Option<&Reference>,
+    ) {
+        let at = *self.blob_at.entry(descriptor.digest.clone()).or_insert_with(|| {
+            self.blobs.push(HeldBlob {
+                descriptor: descriptor.clone(),
+                repositories: Vec::new(),
+                sources: Vec::new(),
+            });
+            self.blobs.len() - 1
+        });
+        let held = &mut self.blobs[at];
+        if !held.repositories.contains(&repository) {
+            held.repositories.push(repository);
         }
+        if let Some(source) = source.filter(|source| !held.sources.contains(source)) {
+            held.sources.push(source.clone());
+        }
+    }
+
+    /// The blobs that the far side holds, in the order in which they were named.
+    pub fn blobs(&self) -> &[HeldBlob] {
+        &self.blobs
+    }
+
+    fn held(&self, digest: &Digest) -> Option<&HeldBlob> {
+        self.blob_at.get(digest).map(|at| &self.blobs[*at])
     }
 
     /// Notes that `tag` may name `digest` in `repository`. Baselines come in any order, so that the
@@ -102,6 +140,8 @@ pub struct Plan {
     pub manifests: Vec<Manifest>,
     /// Every blob that these manifests name, once.
     pub blobs: Vec<PlannedBlob>,
+    /// Blobs at the far side that only deltas need.
+    pub baselines: Vec<BaselineBlob>,
 }
 
 /// A blob, how it travels, and where it is read.
@@ -113,6 +153,8 @@ pub struct PlannedBlob {
     pub travels: Travels,
     /// The reference of the image that names it first.
     pub source: Reference,
+    /// The size of the delta that it travels as, in bytes; 0 where it does not.
+    pub delta_bytes: u64,
 }
 
 /// Images that cannot travel, or not together.
@@ -187,16 +229,44 @@ impl Plan {
     }
 
     fn empty() -> Self {
-        Self { images: Vec::new(), manifests: Vec::new(), blobs: Vec::new() }
+        Self { images: Vec::new(), manifests: Vec::new(), blobs: Vec::new(), baselines: Vec::new() }
     }
 
-    /// The blobs that travel raw, in the order in which the payload holds them. A blob whose bytes
-    /// are those of a manifest is in the payload already.
-    pub fn carried(&self) -> impl Iterator<Item = &PlannedBlob> {
+    /// The blobs that travel raw or as deltas, in the order in which the payload holds them. A blob
+    /// whose bytes are those of a manifest is in the payload already.
+    pub fn packed(&self) -> impl Iterator<Item = &PlannedBlob> {
         let manifests: BTreeSet<&Digest> = self.manifests.iter().map(Manifest::digest).collect();
         self.blobs.iter().filter(move |blob| {
-            blob.travels == Travels::Carried && !manifests.contains(&blob.descriptor.digest)
+            matches!(blob.travels, Travels::Carried | Travels::Delta { .. })
+                && !manifests.contains(&blob.descriptor.digest)
         })
+    }
+
+    /// Has the carried blob `digest` travel as a delta of `delta_bytes` bytes against `baselines`, which
+    /// are held by `baseline` or carried raw.
+    pub fn carry_as_delta(
+        &mut self,
+        digest: &Digest,
+        delta_bytes: u64,
+        baselines: Vec<Digest>,
+        baseline: &Baseline,
+    ) {
+        for digest in &baselines {
+            let is_known = self.blobs.iter().any(|blob| blob.descriptor.digest == *digest)
+                || self.baselines.iter().any(|blob| blob.digest == *digest);
+            if let Some(held) = baseline.held(digest).filter(|_| !is_known) {
+                self.baselines.push(BaselineBlob {
+                    media_type: held.descriptor.media_type.clone(),
+                    digest: digest.clone(),
+                    size: held.descriptor.size,
+                    repositories: held.repositories.clone(),
+                });
+            }
+        }
+        if let Some(blob) = self.blobs.iter_mut().find(|blob| blob.descriptor.digest == *digest) {
+            blob.travels = Travels::Delta { baselines };
+            blob.delta_bytes = delta_bytes;
+        }
     }
 }
 
@@ -269,6 +339,7 @@ impl Planner<'_> {
                     descriptor: descriptor.clone(),
                     travels,
                     source: source.clone(),
+                    delta_bytes: 0,
                 });
                 continue;
             };
@@ -283,16 +354,20 @@ impl Planner<'_> {
                 });
             }
             if matches!(known.travels, Travels::LeftOut { .. }) && travels == Travels::Carried {
-                *known =
-                    PlannedBlob { descriptor: descriptor.clone(), travels, source: source.clone() };
+                *known = PlannedBlob {
+                    descriptor: descriptor.clone(),
+                    travels,
+                    source: source.clone(),
+                    delta_bytes: 0,
+                };
             }
         }
         Ok(())
     }
 
     fn travels(&self, descriptor: &Descriptor) -> Travels {
-        if let Some(repositories) = self.baseline.blobs.get(&descriptor.digest) {
-            Travels::Expected { repositories: repositories.clone() }
+        if let Some(held) = self.baseline.held(&descriptor.digest) {
+            Travels::Expected { repositories: held.repositories.clone() }
         } else if descriptor.is_foreign() && self.foreign_layers == ForeignLayers::LeaveOut {
             Travels::LeftOut { urls: descriptor.urls.clone() }
         } else {
@@ -401,7 +476,7 @@ mod tests {
         let first = wanted("first", vec![manifest(&a_json, &[&b_json])]);
         let second = wanted("second", vec![manifest(&c_json, &[&b_json])]);
         let plan = plan(vec![first, second], &Baseline::default());
-        let order: Vec<_> = plan.carried().map(|blob| blob.descriptor.digest.clone()).collect();
+        let order: Vec<_> = plan.packed().map(|blob| blob.descriptor.digest.clone()).collect();
         assert_eq!(order, [a, b, c]);
         assert_eq!(plan.manifests.len(), 2);
     }
@@ -411,8 +486,9 @@ mod tests {
         let ((a, a_json), (b, b_json)) = (blob(1, 1, ""), blob(2, 2, ""));
         let repository: RepositoryName = "base".parse().expect("valid");
         let mut baseline = Baseline::default();
-        baseline.add_blob(b.clone(), repository.clone());
-        baseline.add_blob(b, repository.clone());
+        let held = Descriptor::new(crate::manifest::MediaType::new("x/y"), b, 2);
+        baseline.add_blob(&held, repository.clone(), None);
+        baseline.add_blob(&held, repository.clone(), None);
         let former = Digest::of(b"former");
         baseline.add_tag(
             "app".parse().expect("valid"),
@@ -420,7 +496,7 @@ mod tests {
             former.clone(),
         );
         let plan = plan(vec![wanted("app:1", vec![manifest(&a_json, &[&b_json])])], &baseline);
-        assert_eq!(plan.carried().map(|blob| &blob.descriptor.digest).collect::<Vec<_>>(), [&a]);
+        assert_eq!(plan.packed().map(|blob| &blob.descriptor.digest).collect::<Vec<_>>(), [&a]);
         assert_eq!(plan.blobs[1].travels, Travels::Expected { repositories: vec![repository] });
         assert_eq!(plan.images[0].tags[0].former, [former]);
     }

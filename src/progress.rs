@@ -73,6 +73,8 @@ pub enum Event {
 pub enum Arrival {
     /// Read from a registry and written into a payload.
     Packed,
+    /// Read for making deltas.
+    Read,
     /// Read from a payload and found right.
     Verified,
     /// It was there already.
@@ -83,6 +85,8 @@ pub enum Arrival {
     Uploaded,
     /// Streamed from another repository of the far registry.
     Copied,
+    /// Rebuilt from a delta, and sent.
+    Rebuilt,
 }
 
 /// Takes the events of a running command. Called from several threads.

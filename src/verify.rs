@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer};
 use crate::digest::{Digest, Mismatch, Verifier};
 use crate::payload::{self, EntryReader, Payload};
 use crate::progress::{Arrival, Event, Reporter};
+use crate::restore::Unrestorable;
 
 /// How much is read at a time, in bytes.
 const CHUNK_BYTES: usize = 1024 * 1024;
@@ -81,6 +82,21 @@ pub enum Problem {
         /// The entry.
         entry: String,
     },
+    /// A delta does not give its blob.
+    #[error("{}", chain(.0))]
+    Delta(#[from] Unrestorable),
+}
+
+/// An error and its causes on one line: problems are listed, and each stands for itself.
+fn chain(error: &Unrestorable) -> String {
+    use std::error::Error as _;
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 impl Problem {
@@ -89,6 +105,7 @@ impl Problem {
         match self {
             Self::Payload(error) => error.hint(),
             Self::Unreadable { .. } => None,
+            Self::Delta(error) => error.hint(),
             Self::Content { .. } | Self::Checksum { .. } | Self::Descriptor { .. } => Some(
                 "the file was damaged or changed on its way: copy it again, or make the payload anew"
                     .to_owned(),

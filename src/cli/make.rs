@@ -19,6 +19,7 @@ use kharon::units::{count, format_bytes};
 use serde::Serialize;
 
 use super::access::{AccessArgs, Stdin};
+use super::delta::DeltaArgs;
 use super::{named, print_json, print_line};
 
 /// The largest list of images that is read, in bytes.
@@ -64,6 +65,8 @@ pub(crate) struct MakeArgs {
     /// The layout of the zip: kharon's own, or that of docker-charon 0.4
     #[arg(long, value_name = "FORMAT", default_value = "kharon")]
     format: FormatArg,
+    #[command(flatten)]
+    delta: DeltaArgs,
     /// How many transfers run at once
     #[arg(short, long, value_name = "N", default_value_t = DEFAULT_JOBS)]
     jobs: NonZeroUsize,
@@ -143,6 +146,11 @@ impl MakeArgs {
         let summary = planned.write(destination).await?;
         terminal.finish();
         let name = self.file().map_or_else(|| "stdout".into(), |path| path.display().to_string());
+        if summary.savings.has_deltas() {
+            for line in summary.savings.to_string().lines() {
+                terminal.reporter().note(line.to_owned());
+            }
+        }
         terminal.reporter().note(format!(
             "wrote {} to {name}: {} carried ({}), {} expected at the far side ({})",
             format_bytes(summary.payload_bytes),
@@ -184,6 +192,7 @@ impl MakeArgs {
                 FormatArg::Kharon => make::Format::Kharon,
                 FormatArg::Charon => make::Format::Charon,
             },
+            delta: self.delta.request(),
             jobs: self.jobs,
             connections: self.access.connections(&self.registry, terminal),
             credentials: self.access.credentials(&self.registry, stdin, terminal).await?,

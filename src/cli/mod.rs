@@ -1,11 +1,13 @@
 //! The command line as typed, and from there to the library's requests.
 
 mod access;
+mod delta;
 mod inspect;
 mod make;
 mod paper;
 mod push;
 mod serve;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -54,7 +56,7 @@ pub(crate) enum Command {
     Inspect(inspect::InspectArgs),
     /// Read every byte of a payload and check every digest
     #[command(after_help = EXIT_CODES)]
-    Verify(inspect::VerifyArgs),
+    Verify(Box<verify::VerifyArgs>),
     /// Serve a folder with an OCI image layout as a registry
     #[command(after_help = EXIT_CODES)]
     Serve(serve::ServeArgs),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use kharon::baselines::Baselines;
 use kharon::failure::{ExitCode, Usage};
 use kharon::make::DEFAULT_JOBS;
 use kharon::names::{Rename, TargetNames};
@@ -55,8 +56,14 @@ pub(crate) struct PushArgs {
     /// How many transfers run at once
     #[arg(short, long, value_name = "N", default_value_t = DEFAULT_JOBS)]
     jobs: NonZeroUsize,
-    /// Where a payload that comes through a pipe is kept meanwhile; the system's folder for temporary
-    /// files if not given
+    /// Also look here for old blobs that deltas need: a repository of the far registry (repeatable)
+    #[arg(long, value_name = "REPOSITORY")]
+    baseline_repository: Vec<RepositoryName>,
+    /// An OCI image layout that has old blobs which deltas need (repeatable)
+    #[arg(long, value_name = "FOLDER")]
+    baseline_dir: Vec<PathBuf>,
+    /// Where temporary files lie: a payload that comes through a pipe, layers that are rebuilt; the
+    /// system's folder for temporary files if not given
     #[arg(long, value_name = "FOLDER")]
     workdir: Option<PathBuf>,
     /// Print the result as JSON on stdout instead of one image per line
@@ -96,10 +103,14 @@ impl PushArgs {
                     .with_hint("name it with `-f payload.zip`, or pipe it into stdin")
                     .into());
             }
-            let workdir = self.workdir.clone().unwrap_or_else(std::env::temp_dir);
+            let workdir = self.workdir();
             return tokio::task::spawn_blocking(move || push::payload_from_stdin(&workdir)).await?;
         };
         Ok(tokio::task::spawn_blocking(move || Payload::open(&path)).await??)
+    }
+
+    fn workdir(&self) -> PathBuf {
+        self.workdir.clone().unwrap_or_else(std::env::temp_dir)
     }
 
     async fn request(
@@ -126,6 +137,11 @@ impl PushArgs {
             } else {
                 VerifyFirst::WhileSending
             },
+            baselines: Baselines {
+                repositories: self.baseline_repository.clone(),
+                folders: self.baseline_dir.clone(),
+                workdir: self.workdir(),
+            },
             jobs: self.jobs,
             chunk_bytes: self.chunk_size,
             connections: self.access.connections(&registry, terminal),
@@ -141,11 +157,16 @@ fn tell(report: &PushReport, reporter: &dyn Reporter) {
         reporter.warn(format!("tag `{}:{}` was refused: {}", tag.repository, tag.tag, tag.reason));
     }
     let sent = &report.sent;
+    let rebuilt = match sent.rebuilt_blobs {
+        0 => String::new(),
+        blobs => format!(", {blobs} rebuilt ({})", format_bytes(sent.rebuilt_bytes)),
+    };
     reporter.note(format!(
-        "{} at the far side: {} uploaded ({}), {} mounted, {} copied ({}), {} there before",
+        "{} at the far side: {} uploaded ({}){}, {} mounted, {} copied ({}), {} there before",
         count(report.pushed.len() as u64, "image"),
         count(sent.uploaded_blobs, "blob"),
         format_bytes(sent.uploaded_bytes),
+        rebuilt,
         sent.mounted_blobs,
         sent.copied_blobs,
         format_bytes(sent.copied_bytes),

@@ -1,6 +1,8 @@
 //! zstd, in one shot: one frame in, one frame out, both in memory, both bounded by the caller.
 //! This is the only home of the zstd crate.
 
+use std::io;
+
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound};
 
 use super::error::DeltaError;
@@ -21,6 +23,11 @@ pub(super) enum Reach {
     Level,
     /// Everywhere in the prefix, by zstd's long-distance matcher.
     Far,
+}
+
+/// The plain bytes of a zstd stream, whoever made it; windows of up to 128 MiB, as every decoder takes them.
+pub fn zstd_reader(packed: impl io::BufRead) -> io::Result<impl io::Read> {
+    zstd::stream::read::Decoder::with_buffer(packed)
 }
 
 /// Packs `bytes` into one zstd frame whose decoder must be given the same `prefix`.

@@ -102,6 +102,19 @@ impl DeltaError {
             _ => Some("the payload is damaged, carry it again".to_owned()),
         }
     }
+
+    /// Whether the delta, or what it was applied to, is at fault rather than a disk or the caller.
+    pub fn is_damage(&self) -> bool {
+        !matches!(
+            self,
+            Self::Read(_)
+                | Self::Write(_)
+                | Self::Workdir(_)
+                | Self::NotNeeded { .. }
+                | Self::OtherNeeds
+                | Self::BaselineMissing { .. }
+        )
+    }
 }
 
 /// Refuses `found` where it is more than `limit`.

@@ -45,6 +45,7 @@ mod varint;
 
 pub use apply::{apply, read_needs};
 pub use baseline::{Baseline, OldBlob};
+pub(crate) use codec::zstd_reader;
 pub use error::DeltaError;
 pub use make::{Effort, Made, Options, make};
 pub use needs::{BlobNeeds, MAX_BLOBS, MAX_PLAIN_BYTES, MAX_RANGES, Needs};

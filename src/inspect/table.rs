@@ -29,6 +29,9 @@ impl fmt::Display for Inspection {
         writeln!(f)?;
         self.write_images(f)?;
         self.write_expected(f)?;
+        if self.savings.has_deltas() {
+            writeln!(f, "{}", self.savings)?;
+        }
         let layout = match (self.complete_layout, self.format) {
             (true, _) => "unzipped, it is a complete OCI image layout",
             (false, Format::Native) => "unzipped, it is an OCI image layout with parts missing",
@@ -84,7 +87,11 @@ impl Inspection {
 }
 
 fn cells(sums: &BlobSums) -> [String; 4] {
-    [sum(sums.carried), sum(sums.expected), sum(sums.left_out), String::new()]
+    let mut carried = sum(sums.carried);
+    if sums.deltas.count > 0 {
+        carried = format!("{carried} + {}", count(sums.deltas.count, "delta"));
+    }
+    [carried, sum(sums.expected), sum(sums.left_out), String::new()]
 }
 
 /// Aligned columns; a name that is too wide gets a line of its own.

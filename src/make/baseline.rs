@@ -1,18 +1,19 @@
 //! What the far side is known to hold: images named by the user, and former payloads.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
 
 use crate::digest::Digest;
-use crate::manifest::Manifest;
+use crate::manifest::{Descriptor, Manifest};
 use crate::names::FarNames;
-use crate::payload::Payload;
 use crate::payload::index::{Image, Index, Travels};
+use crate::payload::{Format, Payload};
 use crate::plan::Baseline;
 use crate::rebuild::rebuild_all;
-use crate::reference::RepositoryName;
+use crate::reference::{Reference, RegistryHost, RepositoryName};
 
 use super::list::ImageName;
 use super::resolve::Resolver;
@@ -28,30 +29,39 @@ pub(super) async fn add_images(
     for (image, blobs) in images.iter().zip(try_join_all(blobs).await?) {
         let repository = names.of(&image.reference)?;
         for blob in blobs.into_iter().flatten().filter(|blob| !blob.is_foreign()) {
-            baseline.add_blob(blob.digest, repository.clone());
+            baseline.add_blob(&blob, repository.clone(), Some(&image.reference));
         }
     }
     Ok(())
 }
 
-/// Adds what a former payload carried and what it expected. Nothing is asked of a registry, so a tag
-/// that moved since does no harm.
-pub(super) fn add_payload(baseline: &mut Baseline, path: &Path) -> anyhow::Result<()> {
+/// Adds what a former payload brought and what it expected. Nothing is asked of a registry, so a tag
+/// that moved since does no harm. Gives the payload, for old blobs that are in it.
+pub(super) fn add_payload(baseline: &mut Baseline, path: &Path) -> anyhow::Result<Payload> {
     let payload = Payload::open(path)
         .with_context(|| format!("cannot take payload `{}` as baseline", path.display()))?;
     let index = payload.index();
     for image in &index.images {
         add_tags(baseline, &payload, image)?;
-        add_carried(baseline, &payload, index, image);
+        add_brought(baseline, &payload, index, image);
     }
     for blob in &index.blobs {
         if let Travels::Expected { repositories } = &blob.travels {
-            for repository in repositories {
-                baseline.add_blob(blob.digest.clone(), repository.clone());
-            }
+            let held = Descriptor::new(blob.media_type.clone(), blob.digest.clone(), blob.size);
+            add_held(baseline, &held, repositories);
         }
     }
-    Ok(())
+    for blob in &index.baselines {
+        let held = Descriptor::new(blob.media_type.clone(), blob.digest.clone(), blob.size);
+        add_held(baseline, &held, &blob.repositories);
+    }
+    Ok(payload)
+}
+
+fn add_held(baseline: &mut Baseline, held: &Descriptor, repositories: &[RepositoryName]) {
+    for repository in repositories {
+        baseline.add_blob(held, repository.clone(), None);
+    }
 }
 
 /// Adds what the image's tags name since: also the index that was written where a sparse one was
@@ -69,19 +79,23 @@ fn add_tags(baseline: &mut Baseline, payload: &Payload, image: &Image) -> anyhow
     Ok(())
 }
 
-fn add_carried(baseline: &mut Baseline, payload: &Payload, index: &Index, image: &Image) {
-    let repository: &RepositoryName = &image.repository;
-    let left_out = |digest: &Digest| {
-        index
-            .blobs
-            .iter()
-            .any(|blob| blob.digest == *digest && matches!(blob.travels, Travels::LeftOut { .. }))
+fn add_brought(baseline: &mut Baseline, payload: &Payload, index: &Index, image: &Image) {
+    let left_out: HashSet<&Digest> = index
+        .blobs
+        .iter()
+        .filter(|blob| matches!(blob.travels, Travels::LeftOut { .. }))
+        .map(|blob| &blob.digest)
+        .collect();
+    // A reference of docker-charon's format names no registry, so it leads nowhere.
+    let source = match payload.format() {
+        Format::Native => Reference::parse(&image.reference, &RegistryHost::docker_hub()).ok(),
+        Format::Charon => None,
     };
     let referrers = image.referrers.iter().map(|referrer| &referrer.digest);
     let manifests = image.manifests.iter().chain(referrers);
     for manifest in manifests.filter_map(|digest| payload.manifest(digest)) {
-        for blob in manifest.blobs().filter(|blob| !blob.is_foreign() || !left_out(&blob.digest)) {
-            baseline.add_blob(blob.digest.clone(), repository.clone());
+        for blob in manifest.blobs().filter(|blob| !left_out.contains(&blob.digest)) {
+            baseline.add_blob(blob, image.repository.clone(), source.as_ref());
         }
     }
 }

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use crate::digest::Digest;
 use crate::failure::{Hinted, hinted};
 use crate::manifest::Manifest;
-use crate::payload::index::{self, Entry, Image, Index};
+use crate::payload::index::{self, Entry, Image, Index, Travels};
 use crate::payload::{self, Fault, Kind, PlannedEntry, charon, oci_index, payload_length};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedBlob};
 
 use super::Format;
 
@@ -45,6 +45,7 @@ impl Entries {
             images: plan.images.clone(),
             manifests: manifests.collect(),
             blobs: blobs.collect(),
+            baselines: plan.baselines.clone(),
             entries: Vec::new(),
         };
         let (before, after, descriptor) = match format {
@@ -74,11 +75,13 @@ impl Entries {
         &self.after
     }
 
-    /// The entry that holds a blob.
-    pub(super) fn blob_entry(&self, digest: &Digest) -> String {
-        match self.format {
-            Format::Kharon => digest.blob_path(),
-            Format::Charon => charon::blob_entry_name(digest),
+    /// The entry that holds a blob, raw or as a delta, and its size in bytes.
+    pub(super) fn entry_of(&self, blob: &PlannedBlob) -> (String, u64) {
+        let digest = &blob.descriptor.digest;
+        match (self.format, &blob.travels) {
+            (_, Travels::Delta { .. }) => (payload::delta_entry_name(digest), blob.delta_bytes),
+            (Format::Kharon, _) => (digest.blob_path(), blob.descriptor.size),
+            (Format::Charon, _) => (charon::blob_entry_name(digest), blob.descriptor.size),
         }
     }
 
@@ -87,7 +90,7 @@ impl Entries {
         match self.format {
             Format::Kharon => {
                 let index = Index { entries: written.to_vec(), ..self.index.clone() };
-                Ok((index::ENTRY_NAME.to_owned(), serde_json::to_vec_pretty(&index)?))
+                Ok((index::ENTRY_NAME.to_owned(), index.to_json()?))
             }
             Format::Charon => Ok((charon::ENTRY_NAME.to_owned(), self.descriptor.clone())),
         }
@@ -96,8 +99,9 @@ impl Entries {
     fn length(&self, plan: &Plan) -> anyhow::Result<u64> {
         let small =
             |(name, bytes): &(String, Bytes)| (name.clone(), bytes.len() as u64, Kind::Small);
-        let blobs = plan.carried().map(|blob| {
-            (self.blob_entry(&blob.descriptor.digest), blob.descriptor.size, Kind::Streamed)
+        let blobs = plan.packed().map(|blob| {
+            let (entry, bytes) = self.entry_of(blob);
+            (entry, bytes, Kind::Streamed)
         });
         let planned: Vec<(String, u64, Kind)> = self
             .before
@@ -199,8 +203,7 @@ mod tests {
     use super::*;
     use crate::failure::{ExitCode, hints};
     use crate::manifest::{MANIFEST_MAX_BYTES, MediaType};
-    use crate::payload::index::{ImageState, ManifestEntry, TagTarget, Travels};
-    use crate::plan::PlannedBlob;
+    use crate::payload::index::{ImageState, ManifestEntry, TagTarget};
     use crate::reference::{Reference, RegistryHost};
 
     fn manifest(padding_bytes: u64) -> Manifest {
@@ -225,7 +228,7 @@ mod tests {
     }
 
     fn refused(images: Vec<Image>, manifests: Vec<Manifest>) -> String {
-        let plan = Plan { images, manifests, blobs: Vec::new() };
+        let plan = Plan { images, manifests, blobs: Vec::new(), baselines: Vec::new() };
         let error = Entries::new(&plan, Format::Kharon).err().expect("an error");
         format!("{error:#}; {}", hints(&error).join("; "))
     }
@@ -233,8 +236,12 @@ mod tests {
     #[test]
     fn a_plan_that_no_reader_would_take_is_refused() {
         let (large, small) = (manifest(MANIFEST_MAX_BYTES - 100), manifest(0));
-        let good =
-            Plan { images: vec![image(&small)], manifests: vec![small.clone()], blobs: Vec::new() };
+        let good = Plan {
+            images: vec![image(&small)],
+            manifests: vec![small.clone()],
+            blobs: Vec::new(),
+            baselines: Vec::new(),
+        };
         assert!(Entries::new(&good, Format::Kharon).is_ok());
         let too_many = refused(vec![image(&large)], vec![large; 65]);
         let too_long = usize::try_from(index::INDEX_MAX_BYTES).expect("small");
@@ -272,11 +279,17 @@ mod tests {
             descriptor: descriptor.clone(),
             travels: travels(at),
             source: source.clone(),
+            delta_bytes: 0,
         });
         let (tag, digest) = ("1".parse().expect("valid"), Some(manifest.digest().clone()));
         let tags = vec![TagTarget { tag, digest, former: Vec::new() }];
         let images = vec![Image { tags, ..image(&manifest) }];
-        let plan = Plan { images, blobs: blobs.collect(), manifests: vec![manifest] };
+        let plan = Plan {
+            images,
+            blobs: blobs.collect(),
+            baselines: Vec::new(),
+            manifests: vec![manifest],
+        };
         assert!(Entries::new(&plan, Format::Kharon).is_ok());
         let error = Entries::new(&plan, Format::Charon).err().expect("an error");
         assert_eq!(ExitCode::of(&error), ExitCode::Usage);

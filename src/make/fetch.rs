@@ -6,6 +6,8 @@
 //! its whole length fits into what is free, and starts are in order, so the segment that is due next
 //! always has its room and its connection.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,24 +17,34 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::manifest::Descriptor;
 use crate::progress::{Event, Reporter};
 use crate::registry::RemoteBlob;
+use crate::window::Window;
 
 use super::hedge::{Pace, Raced};
-use super::pack::Piece;
+use super::pack::{NewEntry, Piece};
 
 /// The bytes that may wait for their turn, all segments together.
-const BUFFER_BYTES: usize = 16 * 1024 * 1024;
+const BUFFER_BYTES: usize = 24 * 1024 * 1024;
 /// The longest segment: long enough that one round trip weighs little.
-const SEGMENT_MAX_BYTES: u64 = 2 * 1024 * 1024;
+const SEGMENT_MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// How much of a segment is handed over at once.
+const BATCH_BYTES: usize = 256 * 1024;
 /// The shortest piece a blob is cut into, and the room of a stream that cannot be cut.
 const SEGMENT_MIN_BYTES: u64 = 256 * 1024;
 
-/// A blob to fetch, and the image that it is fetched for.
+/// What one large entry of the payload is made of.
 pub(super) struct Download {
-    pub(super) blob: RemoteBlob,
-    pub(super) image: String,
+    pub(super) entry: NewEntry,
+    pub(super) source: Source,
+}
+
+/// Where the bytes of an entry are.
+pub(super) enum Source {
+    /// At a registry.
+    Registry(RemoteBlob),
+    /// In a temporary file.
+    File(Arc<File>),
 }
 
 /// Whether the server of a blob gives byte ranges.
@@ -44,8 +56,8 @@ enum Ranges {
 }
 
 struct Blob {
-    remote: RemoteBlob,
-    image: String,
+    entry: NewEntry,
+    source: Source,
     ranges: watch::Sender<Ranges>,
 }
 
@@ -59,13 +71,14 @@ struct Segment {
 struct Lane {
     ordinal: usize,
     begins: Option<Piece>,
-    chunks: mpsc::UnboundedReceiver<anyhow::Result<Chunk>>,
+    batches: mpsc::UnboundedReceiver<anyhow::Result<Batch>>,
     ends_blob: bool,
     _room: OwnedSemaphorePermit,
 }
 
-struct Chunk {
-    bytes: Bytes,
+/// Some pieces of a segment. One at a time would wake the writer for every few kilobytes.
+struct Batch {
+    pieces: Vec<Bytes>,
     _window: OwnedSemaphorePermit,
 }
 
@@ -111,32 +124,29 @@ async fn dispatch(
     let mut tasks = JoinSet::new();
     let mut ordinal = 0;
     for download in downloads {
-        let descriptor = download.blob.descriptor().clone();
-        let mut begins =
-            Some(Piece::Begin { blob: descriptor.clone(), image: download.image.clone() });
-        let blob = Arc::new(Blob {
-            remote: download.blob,
-            image: download.image,
-            ranges: watch::Sender::new(Ranges::Unknown),
-        });
-        for range in cut(descriptor.size, segment_bytes) {
+        let Download { entry, source } = download;
+        let size_bytes = entry.size_bytes;
+        let mut begins = Some(Piece::Begin(entry.clone()));
+        let ranges = watch::Sender::new(Ranges::Unknown);
+        let blob = Arc::new(Blob { entry, source, ranges });
+        for range in cut(size_bytes, segment_bytes) {
             let window = window_bytes(&range);
             let permit = Arc::clone(&room).acquire_many_owned(window).await?;
             let connection = Arc::clone(&connections).acquire_owned().await?;
             while tasks.try_join_next().is_some() {}
-            let (sender, chunks) = mpsc::unbounded_channel();
+            let (sender, batches) = mpsc::unbounded_channel();
             let lane = Lane {
                 ordinal,
                 begins: begins.take(),
-                chunks,
-                ends_blob: range.end == descriptor.size,
+                batches,
+                ends_blob: range.end == size_bytes,
                 _room: permit,
             };
             let segment = Segment { ordinal, blob: Arc::clone(&blob), range };
             let shared = Arc::clone(&shared);
             tasks.spawn(async move {
-                let outlet = Outlet::new(sender, window as usize);
-                if let Err(error) = fetch_segment(segment, &outlet, &shared).await {
+                let mut outlet = Outlet::new(sender, window as usize);
+                if let Err(error) = fetch_segment(segment, &mut outlet, &shared).await {
                     // A closed outlet means that the run has failed elsewhere already.
                     let _ = outlet.sender.send(Err(error));
                 }
@@ -174,9 +184,8 @@ async fn hand_over(
     if let Some(begins) = lane.begins {
         pieces.send(begins).await.map_err(|_| closed())?;
     }
-    while let Some(chunk) = lane.chunks.recv().await {
-        let chunk = chunk?;
-        pieces.send(Piece::Bytes(chunk.bytes)).await.map_err(|_| closed())?;
+    while let Some(batch) = lane.batches.recv().await {
+        pieces.send(Piece::Bytes(batch?.pieces)).await.map_err(|_| closed())?;
     }
     if lane.ends_blob {
         pieces.send(Piece::End).await.map_err(|_| closed())?;
@@ -186,54 +195,119 @@ async fn hand_over(
 
 /// Where a segment's bytes go: never more waiting than its window.
 struct Outlet {
-    sender: mpsc::UnboundedSender<anyhow::Result<Chunk>>,
+    sender: mpsc::UnboundedSender<anyhow::Result<Batch>>,
     window: Arc<Semaphore>,
-    window_bytes: usize,
+    /// How much goes at once.
+    batch_bytes: usize,
+    pieces: Vec<Bytes>,
+    pieces_bytes: usize,
 }
 
 impl Outlet {
-    fn new(sender: mpsc::UnboundedSender<anyhow::Result<Chunk>>, window_bytes: usize) -> Self {
-        Self { sender, window: Arc::new(Semaphore::new(window_bytes)), window_bytes }
+    fn new(sender: mpsc::UnboundedSender<anyhow::Result<Batch>>, window_bytes: usize) -> Self {
+        Self {
+            sender,
+            window: Arc::new(Semaphore::new(window_bytes)),
+            batch_bytes: window_bytes.min(BATCH_BYTES),
+            pieces: Vec::new(),
+            pieces_bytes: 0,
+        }
     }
 
-    async fn send(&self, mut bytes: Bytes) -> anyhow::Result<()> {
+    async fn put(&mut self, mut bytes: Bytes) -> anyhow::Result<()> {
         while !bytes.is_empty() {
-            let part = bytes.split_to(bytes.len().min(self.window_bytes));
-            let length = u32::try_from(part.len())?;
-            let permit = Arc::clone(&self.window).acquire_many_owned(length).await?;
-            self.sender
-                .send(Ok(Chunk { bytes: part, _window: permit }))
-                .map_err(|_| anyhow!("the payload's writer has stopped"))?;
+            let part = bytes.split_to(bytes.len().min(self.batch_bytes - self.pieces_bytes));
+            self.pieces_bytes += part.len();
+            self.pieces.push(part);
+            if self.pieces_bytes == self.batch_bytes {
+                self.flush().await?;
+            }
         }
         Ok(())
     }
+
+    async fn flush(&mut self) -> anyhow::Result<()> {
+        let length = u32::try_from(std::mem::take(&mut self.pieces_bytes))?;
+        let pieces = std::mem::take(&mut self.pieces);
+        let permit = Arc::clone(&self.window).acquire_many_owned(length).await?;
+        self.sender
+            .send(Ok(Batch { pieces, _window: permit }))
+            .map_err(|_| anyhow!("the payload's writer has stopped"))
+    }
 }
 
-async fn fetch_segment(segment: Segment, outlet: &Outlet, shared: &Shared) -> anyhow::Result<()> {
-    let Segment { ordinal, blob, range } = segment;
-    let descriptor = blob.remote.descriptor();
-    let context = || format!("cannot fetch blob `{}` of `{}`", descriptor.digest, blob.image);
-    if range.start == 0 {
-        let (digest, bytes) = (descriptor.digest.clone(), descriptor.size);
+async fn fetch_segment(
+    segment: Segment,
+    outlet: &mut Outlet,
+    shared: &Shared,
+) -> anyhow::Result<()> {
+    let NewEntry { blob, image, size_bytes, .. } = &segment.blob.entry;
+    if segment.range.start == 0 {
+        let (digest, bytes) = (blob.clone(), *size_bytes);
         shared.reporter.report(Event::BlobStarted { digest, bytes });
-    } else if wait_for_ranges(&blob).await == Ranges::Ignored {
+    }
+    let fetched = match &segment.blob.source {
+        Source::Registry(remote) => fetch_range(remote, &segment, outlet, shared).await,
+        Source::File(file) => read_range(file, &segment, outlet, shared).await,
+    };
+    match fetched {
+        Ok(()) => outlet.flush().await,
+        Err(error) => Err(error),
+    }
+    .with_context(|| format!("cannot fetch blob `{blob}` of `{image}`"))
+}
+
+async fn fetch_range(
+    remote: &RemoteBlob,
+    segment: &Segment,
+    outlet: &mut Outlet,
+    shared: &Shared,
+) -> anyhow::Result<()> {
+    let Segment { ordinal, blob, range } = segment;
+    if range.start > 0 && wait_for_ranges(blob).await == Ranges::Ignored {
         return Ok(());
     }
     if range.is_empty() {
         return Ok(());
     }
-    let stream = blob.remote.open(range.clone()).await.with_context(context)?;
+    let stream = remote.open(range.clone()).await?;
     if range.start == 0 {
         let ignored = stream.extent().end > range.end;
         blob.ranges.send_replace(if ignored { Ranges::Ignored } else { Ranges::Honoured });
     }
-    let is_due = || shared.due.load(Ordering::Relaxed) == ordinal;
-    let mut stream = Raced::new(stream, blob.remote.clone(), &shared.pace, is_due);
-    while let Some(bytes) = stream.next().await.with_context(context)? {
-        advanced(shared, descriptor, &bytes);
-        outlet.send(bytes).await?;
+    let is_due = || shared.due.load(Ordering::Relaxed) == *ordinal;
+    let mut stream = Raced::new(stream, remote.clone(), &shared.pace, is_due);
+    while let Some(bytes) = stream.next().await? {
+        hand_out(bytes, blob, outlet, shared).await?;
     }
     Ok(())
+}
+
+async fn read_range(
+    file: &Arc<File>,
+    segment: &Segment,
+    outlet: &mut Outlet,
+    shared: &Shared,
+) -> anyhow::Result<()> {
+    let range = segment.range.clone();
+    let mut part = Window::new(Arc::clone(file), range.start, range.end - range.start);
+    let read = move || {
+        let mut bytes = Vec::new();
+        part.read_to_end(&mut bytes).map(|_| Bytes::from(bytes))
+    };
+    let bytes = tokio::task::spawn_blocking(read).await??;
+    hand_out(bytes, &segment.blob, outlet, shared).await
+}
+
+async fn hand_out(
+    bytes: Bytes,
+    blob: &Blob,
+    outlet: &mut Outlet,
+    shared: &Shared,
+) -> anyhow::Result<()> {
+    let (digest, length) = (blob.entry.blob.clone(), bytes.len() as u64);
+    shared.reporter.report(Event::BlobAdvanced { digest, bytes: length });
+    outlet.put(bytes).await
 }
 
 /// Waits until the blob's first segment has seen how its server answers. A first segment that failed
@@ -242,11 +316,4 @@ async fn wait_for_ranges(blob: &Blob) -> Ranges {
     let mut ranges = blob.ranges.subscribe();
     let known = ranges.wait_for(|ranges| *ranges != Ranges::Unknown).await;
     known.map_or(Ranges::Ignored, |ranges| *ranges)
-}
-
-fn advanced(shared: &Shared, descriptor: &Descriptor, bytes: &Bytes) {
-    shared.reporter.report(Event::BlobAdvanced {
-        digest: descriptor.digest.clone(),
-        bytes: bytes.len() as u64,
-    });
 }

@@ -115,6 +115,8 @@ impl<'a, D: Fn() -> bool> Raced<'a, D> {
                 }
             } else {
                 tokio::select! {
+                    // What is there needs no clock.
+                    biased;
                     chunk = self.first.chunks.next() => Step::First(chunk),
                     () = tokio::time::sleep(LOOK_EVERY) => Step::Look,
                 }

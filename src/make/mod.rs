@@ -4,6 +4,8 @@
 //! registries' answers and the baseline alone.
 
 mod baseline;
+mod check;
+mod deltas;
 mod entries;
 mod fetch;
 mod hedge;
@@ -14,10 +16,11 @@ mod platforms;
 mod referrers;
 mod request;
 mod resolve;
+mod store;
 mod summary;
 mod walk;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -25,23 +28,27 @@ use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 
 use crate::failure::Usage;
+use crate::manifest::Descriptor;
 use crate::names;
-use crate::plan::{Baseline, Choice, Contradiction, ForeignLayers, Plan, Wanted};
+use crate::plan::{
+    Baseline, Choice, Contradiction, ForeignLayers, HeldBlob, Plan, PlannedBlob, Wanted,
+};
 use crate::platform::Platform;
 use crate::progress::{Event, Reporter};
-use crate::reference::RegistryHost;
-use crate::registry::Registries;
+use crate::reference::{Reference, RegistryHost};
+use crate::registry::{Registries, RemoteBlob};
 use crate::units::count;
 
 pub use list::{ImageName, lines_of_list, parse_images};
 pub use output::Destination;
 pub use referrers::Referrers;
-pub use request::{DEFAULT_JOBS, Format, MakeRequest};
+pub use request::{DEFAULT_JOBS, DeltaRequest, Deltas, Format, MakeRequest, Recompress};
 pub use summary::{Cost, ImageSummary, PlatformSummary, Quota, Summary};
 
+use deltas::{Local, Maker, Sourced};
 use entries::Entries;
-use fetch::Download;
-use pack::{Abandoned, Piece};
+use fetch::{Download, Source};
+use pack::{Abandoned, NewEntry, Piece};
 use referrers::Fate;
 use resolve::Resolver;
 
@@ -56,6 +63,7 @@ pub struct Planned {
     entries: Entries,
     summary: Summary,
     registries: Registries,
+    local: Local,
     jobs: usize,
     foreign_layers: ForeignLayers,
     reporter: Arc<dyn Reporter>,
@@ -72,8 +80,9 @@ pub async fn plan_payload(
 ) -> anyhow::Result<Planned> {
     refuse_nonsense(&request)?;
     let mut baseline = Baseline::default();
+    let mut payloads = Vec::new();
     for path in &request.against {
-        baseline::add_payload(&mut baseline, path)?;
+        payloads.push(baseline::add_payload(&mut baseline, path)?);
     }
     let MakeRequest { connections, credentials, .. } = request;
     let registries = Registries::new(connections, credentials, Arc::clone(&reporter));
@@ -110,8 +119,15 @@ pub async fn plan_payload(
     }))
     .await?;
     let requests = resolver.manifest_requests();
-    let plan = Plan::new(wanted, &baseline, request.foreign_layers).map_err(explain)?;
+    let mut plan = Plan::new(wanted, &baseline, request.foreign_layers).map_err(explain)?;
     report_left_out(&plan, reporter.as_ref());
+    let sources = Sources { registries: &registries, foreign_layers: request.foreign_layers };
+    let mut local = Local::default();
+    if request.format == Format::Kharon && wants_deltas(&request.delta, &baseline) {
+        let (held, new) = (sources.held(&baseline), sources.new_blobs(&plan)?);
+        let maker = Maker::new(request.delta, payloads, Arc::clone(&reporter));
+        (plan, local) = maker.run(plan, baseline, held, new).await?;
+    }
     let entries = Entries::new(&plan, request.format)?;
     let summary = Summary::new(
         &plan,
@@ -124,6 +140,7 @@ pub async fn plan_payload(
         entries,
         summary,
         registries,
+        local,
         jobs: request.jobs.get(),
         foreign_layers: request.foreign_layers,
         reporter,
@@ -159,11 +176,15 @@ impl Planned {
     /// When a registry fails or sends content that is not what its digest says, or when the
     /// destination cannot be written. A file at the destination is then what it was before.
     pub async fn write(self, destination: Destination) -> anyhow::Result<Summary> {
-        let Self { plan, entries, summary, registries, jobs, foreign_layers, reporter } = self;
+        let Self { plan, entries, summary, registries, local, jobs, foreign_layers, reporter } =
+            self;
         let output = output::Output::open(destination, entries.payload_bytes())?;
-        let (blobs, bytes) = (summary.total.carried_blobs, summary.total.carried_bytes);
-        reporter.report(Event::Total { blobs, bytes });
-        let downloads = downloads(&plan, &registries, foreign_layers)?;
+        let sources = Sources { registries: &registries, foreign_layers };
+        let downloads = sources.downloads(&plan, &entries, &local)?;
+        reporter.report(Event::Total {
+            blobs: downloads.len() as u64,
+            bytes: downloads.iter().map(|download| download.entry.size_bytes).sum(),
+        });
         let (pieces, waiting) = mpsc::channel(PIECES_WAITING_MAX);
         let entries = Arc::new(entries);
         let (for_writer, events) = (Arc::clone(&entries), Arc::clone(&reporter));
@@ -258,25 +279,65 @@ fn quotas(images: &[ImageName], registries: &Registries) -> Vec<Quota> {
     hosts.into_iter().filter_map(quota).collect()
 }
 
-fn downloads(
-    plan: &Plan,
-    registries: &Registries,
+/// Whether there is anything to make deltas against, or layers are to be packed better anyhow.
+fn wants_deltas(request: &DeltaRequest, baseline: &Baseline) -> bool {
+    request.deltas == Deltas::Auto
+        && (request.recompress == Recompress::Yes || !baseline.blobs().is_empty())
+}
+
+/// Where blobs are read.
+struct Sources<'a> {
+    registries: &'a Registries,
     foreign_layers: ForeignLayers,
-) -> anyhow::Result<Vec<Download>> {
-    let mut registry_of = BTreeMap::new();
-    let mut downloads = Vec::new();
-    for planned in plan.carried() {
-        let host = &planned.source.registry;
-        if !registry_of.contains_key(host) {
-            registry_of.insert(host.clone(), registries.registry(host)?);
+}
+
+impl Sources<'_> {
+    fn of(&self, planned: &PlannedBlob) -> anyhow::Result<RemoteBlob> {
+        let descriptor = &planned.descriptor;
+        if descriptor.is_foreign() && self.foreign_layers == ForeignLayers::Fetch {
+            return Ok(self.registries.foreign_blob(descriptor)?);
         }
-        let is_foreign = planned.descriptor.is_foreign() && foreign_layers == ForeignLayers::Fetch;
-        let blob = if is_foreign {
-            registries.foreign_blob(&planned.descriptor)?
-        } else {
-            registry_of[host].blob(&planned.source.api_repository(), &planned.descriptor)
-        };
-        downloads.push(Download { blob, image: planned.source.to_string() });
+        let registry = self.registries.registry(&planned.source.registry)?;
+        Ok(registry.blob(&planned.source.api_repository(), descriptor))
     }
-    Ok(downloads)
+
+    fn new_blobs(&self, plan: &Plan) -> anyhow::Result<Vec<Sourced<Descriptor>>> {
+        let sourced = |planned: &PlannedBlob| {
+            Ok(Sourced { blob: planned.descriptor.clone(), remotes: vec![self.of(planned)?] })
+        };
+        plan.packed().map(sourced).collect()
+    }
+
+    fn held(&self, baseline: &Baseline) -> Vec<Sourced<HeldBlob>> {
+        let remote = |held: &HeldBlob, source: &Reference| {
+            let registry = self.registries.registry(&source.registry).ok()?;
+            Some(registry.blob(&source.api_repository(), &held.descriptor))
+        };
+        let sourced = |held: &HeldBlob| Sourced {
+            remotes: held.sources.iter().filter_map(|source| remote(held, source)).collect(),
+            blob: held.clone(),
+        };
+        baseline.blobs().iter().map(sourced).collect()
+    }
+
+    fn downloads(
+        &self,
+        plan: &Plan,
+        entries: &Entries,
+        local: &Local,
+    ) -> anyhow::Result<Vec<Download>> {
+        let download = |planned: &PlannedBlob| {
+            let blob = &planned.descriptor.digest;
+            let (name, size_bytes) = entries.entry_of(planned);
+            let (source, digest) = match (local.deltas.get(blob), local.raw.get(blob)) {
+                (Some(made), _) => (Source::File(Arc::clone(&made.entry)), &made.entry_digest),
+                (None, Some(file)) => (Source::File(Arc::clone(file)), blob),
+                (None, None) => (Source::Registry(self.of(planned)?), blob),
+            };
+            let (digest, image) = (digest.clone(), planned.source.to_string());
+            let entry = NewEntry { name, size_bytes, digest, blob: blob.clone(), image };
+            Ok(Download { entry, source })
+        };
+        plan.packed().map(download).collect()
+    }
 }

@@ -8,8 +8,8 @@ use anyhow::Context as _;
 
 use crate::failure::{Usage, hinted};
 
-/// The buffer in front of the file: headers are small, blobs come in larger pieces anyway.
-const BUFFER_BYTES: usize = 256 * 1024;
+/// The buffer in front of the file, for headers: blobs come in larger pieces, which pass it by.
+const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Where the payload goes.
 pub enum Destination {

@@ -1,18 +1,18 @@
-//! The sequential writer of a payload: checks each blob while it writes it, and puts the payload in
-//! place only when everything is in it.
+//! The sequential writer of a payload: has each blob checked beside writing it, and puts the payload
+//! in place only when everything is in it.
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::digest::{Algorithm, Digest, Hasher, Mismatch, Verifier};
+use crate::digest::Digest;
 use crate::failure::FromRegistry;
-use crate::manifest::Descriptor;
 use crate::payload::Writer;
 use crate::progress::{Arrival, Event, Reporter};
 
+use super::check::Checker;
 use super::entries::Entries;
 use super::output::Output;
 
@@ -20,38 +20,34 @@ use super::output::Output;
 pub(super) enum Piece {
     /// A whole small entry.
     Small { entry: String, bytes: Bytes },
-    /// A blob of this image begins.
-    Begin { blob: Descriptor, image: String },
-    /// The next bytes of the blob.
-    Bytes(Bytes),
-    /// The blob ends.
+    /// A large entry begins.
+    Begin(NewEntry),
+    /// The next bytes of the entry.
+    Bytes(Vec<Bytes>),
+    /// The entry ends.
     End,
     /// Everything is there; nothing comes after this.
     Complete,
 }
 
-/// A blob that is being written.
-struct Open {
-    descriptor: Descriptor,
-    /// The image that it is carried for.
-    image: String,
-    verifier: Verifier,
-    /// Entries are listed by SHA-256; a blob that is named by another algorithm is hashed twice.
-    sha256: Option<Hasher>,
+/// A large entry: a blob as it is, or the delta that rebuilds it.
+#[derive(Clone, Debug)]
+pub(super) struct NewEntry {
+    pub(super) name: String,
+    pub(super) size_bytes: u64,
+    /// The digest of the entry's bytes.
+    pub(super) digest: Digest,
+    /// The blob that it brings.
+    pub(super) blob: Digest,
+    /// The image that this is carried for.
+    pub(super) image: String,
 }
 
-impl Open {
-    fn new(descriptor: Descriptor, image: String) -> Self {
-        let digest = &descriptor.digest;
-        let sha256 =
-            (digest.algorithm() != Algorithm::Sha256).then(|| Hasher::new(Algorithm::Sha256));
-        let verifier = Verifier::new(digest.clone(), descriptor.size);
-        Self { descriptor, image, verifier, sha256 }
-    }
-
-    fn is_wrong(image: &str, mismatch: Mismatch) -> anyhow::Error {
-        anyhow::Error::new(FromRegistry(mismatch)).context(format!("cannot carry image `{image}`"))
-    }
+/// An entry that is being written.
+struct Open {
+    entry: NewEntry,
+    /// How many bytes are still to come.
+    left_bytes: u64,
 }
 
 /// Writes the pieces to `output` and commits it; `entries` names the
@@ -68,7 +64,10 @@ pub(super) fn write_payload(
 ) -> anyhow::Result<()> {
     let cannot_write = "cannot write the payload";
     let mut writer = Writer::new(output);
-    write_pieces(&mut writer, pieces, entries, reporter)?;
+    std::thread::scope(|scope| {
+        let checker = Checker::start(scope);
+        write_pieces(&mut writer, pieces, &checker, reporter)
+    })?;
     let (entry, bytes) = entries.last(writer.entries())?;
     writer.add(&entry, &bytes).context(cannot_write)?;
     let output = writer.finish().context(cannot_write)?;
@@ -78,7 +77,7 @@ pub(super) fn write_payload(
 fn write_pieces(
     writer: &mut Writer<Output>,
     mut pieces: mpsc::Receiver<Piece>,
-    entries: &Entries,
+    checker: &Checker,
     reporter: &Arc<dyn Reporter>,
 ) -> anyhow::Result<()> {
     let cannot_write = "cannot write the payload";
@@ -88,40 +87,47 @@ fn write_pieces(
             (Piece::Small { entry, bytes }, None) => {
                 writer.add(&entry, &bytes).context(cannot_write)?;
             }
-            (Piece::Begin { blob, image }, None) => {
-                let entry = entries.blob_entry(&blob.digest);
-                writer.begin(&entry, blob.size).context(cannot_write)?;
-                open = Some(Open::new(blob, image));
+            (Piece::Begin(entry), None) => {
+                writer.begin(&entry.name, entry.size_bytes).context(cannot_write)?;
+                checker.begin(entry.digest.clone(), entry.size_bytes);
+                open = Some(Open { left_bytes: entry.size_bytes, entry });
             }
-            (Piece::Bytes(bytes), Some(blob)) => {
-                let seen = blob.verifier.update(&bytes);
-                seen.map_err(|mismatch| Open::is_wrong(&blob.image, mismatch))?;
-                if let Some(sha256) = &mut blob.sha256 {
-                    sha256.update(&bytes);
+            (Piece::Bytes(pieces), Some(open)) => {
+                let length: usize = pieces.iter().map(Bytes::len).sum();
+                checker.take(pieces.clone());
+                let Some(left_bytes) = open.left_bytes.checked_sub(length as u64) else {
+                    return Err(verdict(checker, open).err().unwrap_or_else(|| OutOfOrder.into()));
+                };
+                open.left_bytes = left_bytes;
+                for bytes in pieces {
+                    writer.write(&bytes).context(cannot_write)?;
                 }
-                writer.write(&bytes).context(cannot_write)?;
             }
-            (Piece::End, Some(_)) => {
-                if let Some(blob) = open.take() {
-                    let digest = end_blob(writer, blob)?;
-                    reporter.report(Event::BlobFinished { digest, how: Arrival::Packed });
-                }
+            (Piece::End, Some(ended)) => {
+                writer.end(verdict(checker, ended)?).context(cannot_write)?;
+                let digest = ended.entry.blob.clone();
+                reporter.report(Event::BlobFinished { digest, how: Arrival::Packed });
+                open = None;
             }
             (Piece::Complete, None) => return Ok(()),
-            _ => return Err(anyhow!("the pieces of the payload came out of order")),
+            _ => return Err(OutOfOrder.into()),
         }
     }
     Err(Abandoned.into())
 }
 
-fn end_blob(writer: &mut Writer<Output>, blob: Open) -> anyhow::Result<Digest> {
-    blob.verifier.finish().map_err(|mismatch| Open::is_wrong(&blob.image, mismatch))?;
-    let digest = blob.descriptor.digest;
-    let sha256 =
-        blob.sha256.map_or_else(|| digest.hex().to_owned(), |hash| hash.finish().hex().to_owned());
-    writer.end(sha256).context("cannot write the payload")?;
-    Ok(digest)
+/// The SHA-256 of the entry, if it is what its digest says.
+fn verdict(checker: &Checker, open: &Open) -> anyhow::Result<String> {
+    checker.end()?.map_err(|mismatch| {
+        let context = format!("cannot carry image `{}`", open.entry.image);
+        anyhow::Error::new(FromRegistry(mismatch)).context(context)
+    })
 }
+
+/// Pieces that make no payload.
+#[derive(Debug, thiserror::Error)]
+#[error("the pieces of the payload came out of order")]
+struct OutOfOrder;
 
 /// The pieces ended early: whoever sent them knows why.
 #[derive(Debug, thiserror::Error)]

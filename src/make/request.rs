@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use crate::delta::Effort;
 use crate::names::FarNames;
 use crate::plan::ForeignLayers;
 use crate::platform::Platform;
@@ -24,6 +25,56 @@ pub enum Format {
     Charon,
 }
 
+/// Whether deltas are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deltas {
+    /// Where there is a baseline.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
+/// Whether layers are packed better where there is no baseline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recompress {
+    /// They travel as they are.
+    #[default]
+    No,
+    /// They travel as recipe and better-packed plain bytes, where that is smaller.
+    Yes,
+}
+
+/// How deltas are made.
+#[derive(Clone, Debug)]
+pub struct DeltaRequest {
+    /// Whether at all.
+    pub deltas: Deltas,
+    /// Also without a baseline.
+    pub recompress: Recompress,
+    /// Time against bytes.
+    pub effort: Effort,
+    /// Where temporary files lie: the plain bytes of old and new layers.
+    pub workdir: PathBuf,
+    /// Keeps blobs between runs.
+    pub cache: Option<PathBuf>,
+    /// OCI image layouts that may hold old blobs.
+    pub baseline_folders: Vec<PathBuf>,
+}
+
+impl Default for DeltaRequest {
+    fn default() -> Self {
+        Self {
+            deltas: Deltas::Auto,
+            recompress: Recompress::No,
+            effort: Effort::Default,
+            workdir: std::env::temp_dir(),
+            cache: None,
+            baseline_folders: Vec::new(),
+        }
+    }
+}
+
 /// What to make a payload of.
 #[derive(Debug)]
 pub struct MakeRequest {
@@ -43,6 +94,8 @@ pub struct MakeRequest {
     pub names: FarNames,
     /// The layout of the zip.
     pub format: Format,
+    /// How layers travel of which the far side has older ones.
+    pub delta: DeltaRequest,
     /// How many blobs or parts of blobs are fetched at once.
     pub jobs: NonZeroUsize,
     /// How registries are reached.
@@ -63,6 +116,7 @@ impl MakeRequest {
             foreign_layers: ForeignLayers::LeaveOut,
             names: FarNames::default(),
             format: Format::Kharon,
+            delta: DeltaRequest::default(),
             jobs: DEFAULT_JOBS,
             connections: Connections::default(),
             credentials: CredentialStore::anonymous(),

@@ -8,8 +8,9 @@ use serde::Serialize;
 use crate::digest::Digest;
 use crate::manifest::Manifest;
 use crate::payload::index::{ImageState, Travels};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedBlob};
 use crate::registry::PullQuota;
+use crate::savings::Savings;
 use crate::units::format_bytes;
 
 /// The plan of a payload in numbers. Sizes are in bytes. A blob that several images share counts
@@ -21,6 +22,8 @@ pub struct Summary {
     pub images: Vec<ImageSummary>,
     /// All images together.
     pub total: Cost,
+    /// What the blobs take in the payload.
+    pub savings: Savings,
     /// How long the payload is, with its manifests and index.
     pub payload_bytes: u64,
     /// How many manifests were asked for to make this plan; registries with a quota count these.
@@ -64,9 +67,9 @@ pub struct PlatformSummary {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cost {
-    /// Blobs in the payload.
+    /// Blobs in the payload, raw or as deltas.
     pub carried_blobs: u64,
-    /// Their bytes.
+    /// What they take there.
     pub carried_bytes: u64,
     /// Blobs that the far side has.
     pub expected_blobs: u64,
@@ -79,14 +82,22 @@ pub struct Cost {
 }
 
 impl Cost {
-    fn add(&mut self, travels: &Travels, size_bytes: u64) {
-        let (blobs, bytes) = match travels {
-            Travels::Carried => (&mut self.carried_blobs, &mut self.carried_bytes),
-            Travels::Expected { .. } => (&mut self.expected_blobs, &mut self.expected_bytes),
-            Travels::LeftOut { .. } => (&mut self.left_out_blobs, &mut self.left_out_bytes),
+    fn add(&mut self, blob: &PlannedBlob) {
+        let size_bytes = blob.descriptor.size;
+        let (blobs, total_bytes, bytes) = match &blob.travels {
+            Travels::Carried => (&mut self.carried_blobs, &mut self.carried_bytes, size_bytes),
+            Travels::Delta { .. } => {
+                (&mut self.carried_blobs, &mut self.carried_bytes, blob.delta_bytes)
+            }
+            Travels::Expected { .. } => {
+                (&mut self.expected_blobs, &mut self.expected_bytes, size_bytes)
+            }
+            Travels::LeftOut { .. } => {
+                (&mut self.left_out_blobs, &mut self.left_out_bytes, size_bytes)
+            }
         };
         *blobs += 1;
-        *bytes += size_bytes;
+        *total_bytes += bytes;
     }
 }
 
@@ -120,14 +131,11 @@ impl Quota {
 struct Index<'a> {
     plan: &'a Plan,
     manifests: std::collections::BTreeMap<&'a Digest, &'a Manifest>,
-    travels: std::collections::BTreeMap<&'a Digest, (&'a Travels, u64)>,
+    blobs: std::collections::BTreeMap<&'a Digest, &'a PlannedBlob>,
 }
 
 impl<'a> Index<'a> {
     fn new(plan: &'a Plan) -> Self {
-        let blob = |blob: &'a crate::plan::PlannedBlob| {
-            (&blob.descriptor.digest, (&blob.travels, blob.descriptor.size))
-        };
         Self {
             plan,
             manifests: plan
@@ -135,7 +143,7 @@ impl<'a> Index<'a> {
                 .iter()
                 .map(|manifest| (manifest.digest(), manifest))
                 .collect(),
-            travels: plan.blobs.iter().map(blob).collect(),
+            blobs: plan.blobs.iter().map(|blob| (&blob.descriptor.digest, blob)).collect(),
         }
     }
 
@@ -143,10 +151,10 @@ impl<'a> Index<'a> {
     fn add(&self, cost: &mut Cost, manifest: &Digest, seen: &mut BTreeSet<Digest>) {
         let Some(manifest) = self.manifests.get(manifest) else { return };
         for blob in manifest.blobs() {
-            if let Some((travels, size_bytes)) = self.travels.get(&blob.digest)
+            if let Some(planned) = self.blobs.get(&blob.digest)
                 && seen.insert(blob.digest.clone())
             {
-                cost.add(travels, *size_bytes);
+                cost.add(planned);
             }
         }
         for child in manifest.children() {
@@ -198,9 +206,17 @@ impl Summary {
             .collect();
         let mut total = Cost::default();
         for blob in &plan.blobs {
-            total.add(&blob.travels, blob.descriptor.size);
+            total.add(blob);
         }
-        Self { images, total, payload_bytes, manifest_requests: requests, quotas }
+        let mut savings = Savings::default();
+        for PlannedBlob { descriptor, travels, delta_bytes, .. } in plan.packed() {
+            let (carried_bytes, baselines) = match travels {
+                Travels::Delta { baselines } => (*delta_bytes, Some(baselines.len())),
+                _ => (descriptor.size, None),
+            };
+            savings.add(&descriptor.digest, descriptor.size, carried_bytes, baselines);
+        }
+        Self { images, total, savings, payload_bytes, manifest_requests: requests, quotas }
     }
 }
 
@@ -228,6 +244,7 @@ impl fmt::Display for Summary {
             let bytes = format_bytes(self.total.left_out_bytes);
             writeln!(f, "{} foreign layers ({bytes}) are left out", self.total.left_out_blobs)?;
         }
+        write!(f, "{}", self.savings)?;
         writeln!(f, "the payload has {}", format_bytes(self.payload_bytes))?;
         writeln!(
             f,

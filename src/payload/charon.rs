@@ -168,7 +168,7 @@ pub fn place<'a>(image: &str, blob: &'a Blob) -> Result<Place<'a>, NotCarriable>
         Travels::Expected { repositories } => {
             repositories.first().map(Place::FarSide).ok_or_else(left_out)
         }
-        Travels::LeftOut { .. } => Err(left_out()),
+        Travels::LeftOut { .. } | Travels::Delta { .. } => Err(left_out()),
     }
 }
 

@@ -14,8 +14,9 @@ use zip::{CompressionMethod, ZipArchive, ZipReadOptions};
 
 use super::doubles::{self, Renamed, Renames};
 use super::error::{Fault, Length, ZipFault};
-use super::source::{BlobReader, Extent, Method, Window};
+use super::source::{BlobReader, Extent, Method};
 use super::torn;
+use crate::window::Window;
 
 /// An entry as the directory has it.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use super::charon::MANIFESTS_FOLDER;
 use super::error::{Fault, ZipFault};
 use super::headers::{DIRECTORY_SIGNATURE, EXTRA_ZIP64, LOCAL_BYTES, RECORD_BYTES};
-use super::source::fill_at;
+use crate::window::fill_at;
 
 /// How often one name may stand: the numbers are control characters, which no name holds. An image
 /// with four slashes has sixteen spellings.

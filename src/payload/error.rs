@@ -269,6 +269,23 @@ pub enum Fault {
         digest: Digest,
     },
 
+    /// A delta's baseline is neither at the far side nor whole in the payload, or named twice.
+    #[error(
+        "expected a baseline of `{digest}` that is expected or carried, once each, found `{baseline}`"
+    )]
+    BaselineUnusable {
+        /// The blob that the delta rebuilds.
+        digest: Digest,
+        /// The baseline.
+        baseline: Digest,
+    },
+    /// A blob that is listed as baseline and serves no delta.
+    #[error("expected each baseline to serve a delta, found the idle `{digest}`")]
+    BaselineIdle {
+        /// The blob.
+        digest: Digest,
+    },
+
     // Manifests.
     /// A manifest is larger than a reader takes.
     #[error("expected at most {limit} bytes in the manifest `{name}`, found {found}")]

@@ -28,6 +28,9 @@ pub struct Index {
     pub manifests: Vec<ManifestEntry>,
     /// Every blob that a manifest of the payload names.
     pub blobs: Vec<Blob>,
+    /// Blobs that only deltas need, in the order in which these first name them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub baselines: Vec<BaselineBlob>,
     /// Every entry of the zip but the index itself.
     pub entries: Vec<Entry>,
 }
@@ -163,6 +166,25 @@ pub enum Travels {
         /// Where from.
         urls: Vec<String>,
     },
+    /// As a layer delta in the payload, which rebuilds it.
+    Delta {
+        /// The blobs that it is rebuilt from, in the order of the delta's need table.
+        baselines: Vec<Digest>,
+    },
+}
+
+/// A blob at the far side that only deltas need.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BaselineBlob {
+    /// Its media type.
+    pub media_type: MediaType,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The far repositories that hold it.
+    pub repositories: Vec<RepositoryName>,
 }
 
 /// An entry of the zip.

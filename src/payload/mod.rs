@@ -22,7 +22,7 @@ pub use error::{Error, Fault, Length};
 pub use headers::{Kind, PlannedEntry, payload_length};
 pub use index::*;
 pub use manifests::MANIFESTS_MAX_BYTES;
-pub use native::{LAYOUT_INDEX_NAME, LAYOUT_NAME};
+pub use native::{LAYOUT_INDEX_NAME, LAYOUT_NAME, delta_entry_name};
 pub use reader::{EntryReader, Format, Payload};
 pub use source::BlobReader;
 pub(crate) use structure::check_planned;

@@ -15,8 +15,9 @@ use crate::digest::Digest;
 pub const LAYOUT_NAME: &str = "oci-layout";
 /// The OCI image-layout's index.
 pub const LAYOUT_INDEX_NAME: &str = "index.json";
-/// The folders of the layout, which zip tools may write as entries of their own.
-const FOLDERS: [&str; 3] = ["blobs/", "blobs/sha256/", "blobs/sha512/"];
+/// The folders of the layout and of deltas, which zip tools may write as entries of their own.
+const FOLDERS: [&str; 6] =
+    ["blobs/", "blobs/sha256/", "blobs/sha512/", "deltas/", "deltas/sha256/", "deltas/sha512/"];
 
 /// Reads and checks everything but whether the images hang together.
 pub(super) fn read(directory: &Directory, entry: &ZipEntry) -> Result<Contents, Fault> {
@@ -52,12 +53,25 @@ pub(super) fn read(directory: &Directory, entry: &ZipEntry) -> Result<Contents, 
         blobs.insert(blob.digest.clone(), position);
         used.insert(position);
     }
-    for (position, promised) in promised.iter().enumerate() {
-        if promised.digest.is_some() && !used.contains(&position) {
-            return Err(Fault::EntryIdle { name: directory.entries[position].name.clone() });
+    let mut deltas = HashMap::new();
+    for blob in &index.blobs {
+        if let Travels::Delta { .. } = blob.travels {
+            let name = delta_entry_name(&blob.digest);
+            let Some((position, _)) = directory.get(&name) else {
+                return Err(Fault::EntryMissing { name });
+            };
+            deltas.insert(blob.digest.clone(), position);
+            used.insert(position);
         }
     }
-    Ok(Contents { index, manifests, blobs, promised })
+    for (position, promised) in promised.iter().enumerate() {
+        let name = &directory.entries[position].name;
+        let is_idle = promised.digest.is_some() || name.starts_with("deltas/");
+        if is_idle && promised.sha256.is_some() && !used.contains(&position) {
+            return Err(Fault::EntryIdle { name: name.clone() });
+        }
+    }
+    Ok(Contents { index, manifests, blobs, deltas, promised })
 }
 
 /// What kind of entry a name stands for.
@@ -65,6 +79,7 @@ enum Name {
     Layout,
     Index,
     Content(Digest),
+    Delta,
     Folder,
 }
 
@@ -75,8 +90,19 @@ fn read_name(name: &str) -> Option<Name> {
         _ if FOLDERS.contains(&name) => return Some(Name::Folder),
         _ => {}
     }
-    let (algorithm, hex) = name.strip_prefix("blobs/")?.split_once('/')?;
-    format!("{algorithm}:{hex}").parse().ok().map(Name::Content)
+    let (folder, rest) = name.split_once('/')?;
+    let (algorithm, hex) = rest.split_once('/')?;
+    let digest = format!("{algorithm}:{hex}").parse().ok()?;
+    match folder {
+        "blobs" => Some(Name::Content(digest)),
+        "deltas" => Some(Name::Delta),
+        _ => None,
+    }
+}
+
+/// The entry that rebuilds a blob.
+pub fn delta_entry_name(blob: &Digest) -> String {
+    format!("deltas/{}/{}", blob.algorithm().name(), blob.hex())
 }
 
 fn check_names(directory: &Directory) -> Result<(), Fault> {
@@ -116,7 +142,7 @@ fn parse(json: &[u8]) -> Result<Index, Fault> {
     }
     serde_json::from_slice(json).map_err(|error| {
         let known = |blob: &BlobTravels| {
-            matches!(blob.travels.as_str(), "carried" | "expected" | "left-out")
+            matches!(blob.travels.as_str(), "carried" | "expected" | "left-out" | "delta")
         };
         let Ok(TravelsOnly { blobs }) = serde_json::from_slice(json) else {
             return shape(error);
@@ -165,7 +191,41 @@ pub(super) fn check_lists(index: &Index) -> Result<(), Fault> {
             return Err(Fault::NoRepository { digest: blob.digest.clone() });
         }
     }
-    Ok(())
+    check_baselines(index, blobs)
+}
+
+/// What deltas need is there, raw or at the far side, and what is only there for deltas serves one.
+fn check_baselines<'a>(index: &'a Index, mut listed: HashSet<&'a Digest>) -> Result<(), Fault> {
+    for blob in &index.baselines {
+        if !listed.insert(&blob.digest) {
+            return Err(Fault::ListedTwice { name: blob.digest.to_string() });
+        }
+        if blob.repositories.is_empty() {
+            return Err(Fault::NoRepository { digest: blob.digest.clone() });
+        }
+    }
+    let whole = index
+        .blobs
+        .iter()
+        .filter(|blob| matches!(blob.travels, Travels::Carried | Travels::Expected { .. }));
+    let only_baselines = || index.baselines.iter().map(|blob| &blob.digest);
+    let usable: HashSet<&Digest> = whole.map(|blob| &blob.digest).chain(only_baselines()).collect();
+    let mut idle: HashSet<&Digest> = only_baselines().collect();
+    for blob in &index.blobs {
+        let Travels::Delta { baselines } = &blob.travels else { continue };
+        let mut seen = HashSet::new();
+        for baseline in baselines {
+            if !usable.contains(baseline) || !seen.insert(baseline) {
+                let (digest, baseline) = (blob.digest.clone(), baseline.clone());
+                return Err(Fault::BaselineUnusable { digest, baseline });
+            }
+            idle.remove(baseline);
+        }
+    }
+    match index.baselines.iter().find(|blob| idle.contains(&blob.digest)) {
+        None => Ok(()),
+        Some(blob) => Err(Fault::BaselineIdle { digest: blob.digest.clone() }),
+    }
 }
 
 /// The entries of the zip are those that the index lists. Gives what is promised of each.
@@ -192,7 +252,7 @@ fn check_entries(directory: &Directory, index: &Index) -> Result<Vec<Promised>, 
             (Some(Name::Content(digest)), Some(sha256)) => {
                 Ok(Promised { sha256: Some(sha256), digest: Some(digest) })
             }
-            (Some(Name::Layout), Some(sha256)) => {
+            (Some(Name::Layout | Name::Delta), Some(sha256)) => {
                 Ok(Promised { sha256: Some(sha256), digest: None })
             }
             (Some(Name::Index | Name::Folder), None) => Ok(Promised::default()),

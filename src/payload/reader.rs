@@ -50,6 +50,8 @@ pub(super) struct Contents {
     pub(super) manifests: Manifests,
     /// Carried blobs, by the position of their entry.
     pub(super) blobs: HashMap<Digest, usize>,
+    /// Entries that rebuild a blob, by its digest and their position.
+    pub(super) deltas: HashMap<Digest, usize>,
     /// For every entry, in order.
     pub(super) promised: Vec<Promised>,
 }
@@ -160,6 +162,13 @@ impl Payload {
     /// The bytes of the blob with this digest, if the payload carries it. They are not checked yet.
     pub fn blob(&self, digest: &Digest) -> Option<BlobReader> {
         let position = *self.contents.blobs.get(digest)?;
+        Some(self.directory.reader(&self.directory.entries[position]))
+    }
+
+    /// The bytes of the entry that rebuilds the blob with this digest, if the payload has one. They are
+    /// not checked yet.
+    pub fn delta(&self, digest: &Digest) -> Option<BlobReader> {
+        let position = *self.contents.deltas.get(digest)?;
         Some(self.directory.reader(&self.directory.entries[position]))
     }
 

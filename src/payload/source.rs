@@ -4,83 +4,11 @@
 //! again is inflated from its start; going back costs inflating it again.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use flate2::read::DeflateDecoder;
-
-/// Reads into `buffer` from `offset` on, without moving anything that other threads see.
-fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    #[cfg(unix)]
-    use std::os::unix::fs::FileExt;
-    #[cfg(windows)]
-    use std::os::windows::fs::FileExt;
-
-    loop {
-        #[cfg(unix)]
-        let result = file.read_at(buffer, offset);
-        #[cfg(windows)]
-        let result = file.seek_read(buffer, offset);
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
-/// As [`read_at`], but until `buffer` is full or the file ends. `offset` may be anything.
-pub(super) fn fill_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    // Beyond this, systems answer with an error instead of the end of the file.
-    if offset > i64::MAX as u64 - buffer.len() as u64 {
-        return Ok(0);
-    }
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match read_at(file, offset + filled as u64, &mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
-/// A range of a file with a position of its own.
-#[derive(Clone, Debug)]
-pub(super) struct Window {
-    file: Arc<File>,
-    start: u64,
-    length_bytes: u64,
-    position: u64,
-}
-
-impl Window {
-    pub(super) fn new(file: Arc<File>, start: u64, length_bytes: u64) -> Self {
-        Self { file, start, length_bytes, position: 0 }
-    }
-}
-
-impl Read for Window {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.length_bytes.saturating_sub(self.position);
-        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let count = read_at(&self.file, self.start + self.position, &mut buffer[..wanted])?;
-        self.position += count as u64;
-        Ok(count)
-    }
-}
-
-impl Seek for Window {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let position = match to {
-            SeekFrom::Start(position) => Some(position),
-            SeekFrom::End(distance) => self.length_bytes.checked_add_signed(distance),
-            SeekFrom::Current(distance) => self.position.checked_add_signed(distance),
-        };
-        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.position)
-    }
-}
+use crate::unpack::{DeflateReader, deflate_reader};
+use crate::window::{Window, fill_at, read_at};
 
 /// How an entry's bytes lie in the zip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +37,7 @@ pub struct BlobReader {
 
 #[derive(Debug)]
 struct Inflating {
-    decoder: DeflateDecoder<Window>,
+    decoder: DeflateReader<Window>,
     position: u64,
 }
 
@@ -155,6 +83,11 @@ impl BlobReader {
         Ok(count)
     }
 
+    /// The bytes from `position` on, one after the other.
+    pub fn bytes_from(self, position: u64) -> impl Read + Send {
+        Sequential { reader: self, position }
+    }
+
     /// What stands behind the entry's bytes in the file.
     pub(super) fn read_behind(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let Extent { start, stored_bytes, .. } = self.extent;
@@ -172,7 +105,7 @@ impl BlobReader {
             _ => {
                 let Extent { start, stored_bytes, .. } = self.extent;
                 let window = Window::new(Arc::clone(&self.file), start, stored_bytes);
-                Inflating { decoder: DeflateDecoder::new(window), position: 0 }
+                Inflating { decoder: deflate_reader(window), position: 0 }
             }
         };
         while state.position < offset {
@@ -199,5 +132,22 @@ impl BlobReader {
             filled += self.read_at(filled as u64, &mut bytes[filled..])?;
         }
         Ok(bytes)
+    }
+}
+
+/// The bytes of an entry, one after the other.
+struct Sequential {
+    reader: BlobReader,
+    position: u64,
+}
+
+impl Read for Sequential {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() || self.position >= self.reader.size_bytes() {
+            return Ok(0);
+        }
+        let count = self.reader.read_at(self.position, buffer)?;
+        self.position += count as u64;
+        Ok(count)
     }
 }

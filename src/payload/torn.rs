@@ -12,7 +12,7 @@ use super::headers::{
     DESCRIPTOR_SIGNATURE, DIRECTORY_SIGNATURE, DirectoryLength, END_SIGNATURE, LOCAL_BYTES,
     LOCAL_SIGNATURE,
 };
-use super::source::fill_at;
+use crate::window::fill_at;
 
 /// How far text in front of the first header is looked through, in bytes.
 const PREAMBLE_MAX_BYTES: usize = 64 * 1024;

@@ -1,4 +1,5 @@
-//! Blobs: there already, mounted, sent from the payload, or copied inside the far registry.
+//! Blobs: there already, mounted, sent from the payload, rebuilt from a delta, or copied inside the far
+//! registry.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +14,11 @@ use crate::payload::index::{Blob, Travels};
 use crate::progress::{Arrival, Event};
 use crate::reference::RepositoryName;
 use crate::registry::{BlobSource, Mount};
+use crate::restore::Restorer;
 
 use super::Push;
 use super::report::Sent;
-use super::source::FromPayload;
+use super::source::Content;
 use super::targets::{Need, Target, needs};
 
 impl Push {
@@ -25,6 +27,7 @@ impl Push {
         &self,
         targets: &[Target<'_>],
         holders: &BTreeMap<Digest, RepositoryName>,
+        restorer: &Arc<Restorer>,
     ) -> anyhow::Result<Sent> {
         let needs = needs(targets);
         let places = needs.iter().map(|need| need.repositories.len() as u64).sum();
@@ -35,7 +38,7 @@ impl Push {
         self.reporter.report(Event::Total { blobs: places, bytes });
         let sends = needs.into_iter().map(|need| {
             let holder = holders.get(&need.blob.digest).cloned();
-            self.send_blob(need, holder)
+            self.send_blob(need, holder, restorer)
         });
         let all: Vec<Sent> = stream::iter(sends).buffer_unordered(self.jobs).try_collect().await?;
         Ok(all.into_iter().fold(Sent::default(), Sent::plus))
@@ -47,13 +50,14 @@ impl Push {
         &self,
         need: Need<'_>,
         mut holder: Option<RepositoryName>,
+        restorer: &Arc<Restorer>,
     ) -> anyhow::Result<Sent> {
         let mut sent = Sent::default();
         for repository in need.repositories {
             let (digest, bytes) = (need.blob.digest.clone(), need.blob.size);
             self.reporter.report(Event::BlobStarted { digest: digest.clone(), bytes });
             let how = self
-                .bring(need.blob, &repository, holder.as_ref())
+                .bring(need.blob, &repository, holder.as_ref(), restorer)
                 .await
                 .with_context(|| format!("cannot bring blob `{digest}` into `{repository}`"))?;
             sent.count(how, bytes);
@@ -68,6 +72,7 @@ impl Push {
         blob: &Blob,
         repository: &RepositoryName,
         holder: Option<&RepositoryName>,
+        restorer: &Arc<Restorer>,
     ) -> anyhow::Result<Arrival> {
         if holder == Some(repository)
             || self.registry.blob_size(repository, &blob.digest).await?.is_some()
@@ -81,7 +86,7 @@ impl Push {
                 Mount::Refused(opened) => session = opened,
             }
         }
-        let (source, how) = self.source_of(blob, holder)?;
+        let (source, how) = self.source_of(blob, holder, restorer).await?;
         let descriptor = Descriptor::new(blob.media_type.clone(), blob.digest.clone(), blob.size);
         let progress = |bytes: i64| self.report_progress(&blob.digest, bytes);
         let sent = self
@@ -98,20 +103,30 @@ impl Push {
         }
     }
 
-    /// Where the bytes come from: the payload, or the repository at the far side that has them.
-    fn source_of(
+    /// Where the bytes come from: the payload, the repository at the far side that has them, or a file
+    /// that they are rebuilt into.
+    async fn source_of(
         &self,
         blob: &Blob,
         holder: Option<&RepositoryName>,
+        restorer: &Arc<Restorer>,
     ) -> anyhow::Result<(Arc<dyn BlobSource>, Arrival)> {
-        if let Some(reader) = self.payload.blob(&blob.digest)
-            && blob.travels == Travels::Carried
-        {
-            return Ok((Arc::new(FromPayload(reader)), Arrival::Uploaded));
+        match (&blob.travels, self.payload.blob(&blob.digest), holder) {
+            (Travels::Carried, Some(reader), _) => {
+                Ok((Arc::new(Content::Payload(Box::new(reader))), Arrival::Uploaded))
+            }
+            (Travels::Delta { .. }, _, None) => {
+                let file = self.restore(restorer, &blob.digest).await?;
+                let size_bytes = blob.size;
+                Ok((Arc::new(Content::File { file, size_bytes }), Arrival::Rebuilt))
+            }
+            (_, _, Some(holder)) => {
+                let (media_type, digest) = (blob.media_type.clone(), blob.digest.clone());
+                let descriptor = Descriptor::new(media_type, digest, blob.size);
+                Ok((Arc::new(self.registry.blob(holder, &descriptor)), Arrival::Copied))
+            }
+            (_, _, None) => Err(anyhow!("nobody at the far side holds the blob")),
         }
-        let holder = holder.ok_or_else(|| anyhow!("nobody at the far side holds the blob"))?;
-        let descriptor = Descriptor::new(blob.media_type.clone(), blob.digest.clone(), blob.size);
-        Ok((Arc::new(self.registry.blob(holder, &descriptor)), Arrival::Copied))
     }
 
     fn report_progress(&self, digest: &Digest, bytes: i64) {
@@ -129,7 +144,7 @@ impl Sent {
         match how {
             Arrival::Present => self.present_blobs += 1,
             Arrival::Mounted => self.mounted_blobs += 1,
-            Arrival::Packed | Arrival::Verified => {}
+            Arrival::Packed | Arrival::Read | Arrival::Verified => {}
             Arrival::Uploaded => {
                 self.uploaded_blobs += 1;
                 self.uploaded_bytes += bytes;
@@ -137,6 +152,10 @@ impl Sent {
             Arrival::Copied => {
                 self.copied_blobs += 1;
                 self.copied_bytes += bytes;
+            }
+            Arrival::Rebuilt => {
+                self.rebuilt_blobs += 1;
+                self.rebuilt_bytes += bytes;
             }
         }
     }
@@ -149,6 +168,8 @@ impl Sent {
             uploaded_bytes: self.uploaded_bytes + other.uploaded_bytes,
             copied_blobs: self.copied_blobs + other.copied_blobs,
             copied_bytes: self.copied_bytes + other.copied_bytes,
+            rebuilt_blobs: self.rebuilt_blobs + other.rebuilt_blobs,
+            rebuilt_bytes: self.rebuilt_bytes + other.rebuilt_bytes,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! lead to has been seen at its place.
 
 mod blobs;
+mod deltas;
 mod manifests;
 mod preflight;
 mod referrers;
@@ -15,8 +16,13 @@ mod spool;
 mod tags;
 mod targets;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::thread;
 
+use tokio::sync::Semaphore;
+
+use crate::baselines::Finder;
 use crate::failure::{BaselineMissing, Usage};
 use crate::payload::Payload;
 use crate::progress::Reporter;
@@ -30,10 +36,14 @@ pub use request::{
 };
 pub use spool::payload_from_stdin;
 
+use preflight::Preflight;
 use targets::Targets;
 
 /// Up to this size a blob is sent in one request, in bytes.
 const WHOLE_UP_TO_BYTES: u64 = 64 * 1024 * 1024;
+
+/// More blobs are not rebuilt at once, however many processors there are.
+const REBUILDS_MAX: usize = 3;
 
 /// One push under way.
 struct Push {
@@ -44,6 +54,9 @@ struct Push {
     sparse_indexes: SparseIndexes,
     jobs: usize,
     upload: UploadOptions,
+    finder: Finder,
+    /// Rebuilding takes memory, so it is done in turn.
+    rebuilding: Semaphore,
     reporter: Arc<dyn Reporter>,
 }
 
@@ -66,8 +79,15 @@ pub async fn push_payload(
     }
     let PushRequest { connections, credentials, .. } = request;
     let registries = Registries::new(connections, credentials, Arc::clone(&reporter));
+    let registry = registries.registry(&request.registry)?;
     let push = Push {
-        registry: registries.registry(&request.registry)?,
+        finder: Finder {
+            payload: Arc::clone(&payload),
+            registry: Some(registry.clone()),
+            baselines: request.baselines,
+            reporter: Arc::clone(&reporter),
+        },
+        registry,
         on_missing: request.on_missing,
         tag_policy: request.tag_policy,
         sparse_indexes: request.sparse_indexes,
@@ -76,6 +96,7 @@ pub async fn push_payload(
             chunk_size_bytes: request.chunk_bytes,
             whole_up_to_bytes: WHOLE_UP_TO_BYTES,
         },
+        rebuilding: Semaphore::new(rebuilds_at_once()),
         payload: Arc::clone(&payload),
         reporter,
     };
@@ -94,12 +115,14 @@ impl Push {
         for image in &preflight.incomplete {
             self.reporter.warn(format!("{image}: it is not pushed"));
         }
-        report.incomplete = preflight.incomplete;
-        report.skipped_and_missing = preflight.skipped_and_missing;
+        let Preflight { holders, places, incomplete, skipped_and_missing, .. } = preflight;
+        report.incomplete = incomplete;
+        report.skipped_and_missing = skipped_and_missing;
         let present = preflight.skipped_and_present;
         let complete = targets.without(&report.incomplete);
         self.refuse_unwritable(&complete).await?;
-        report.sent = self.send_blobs(&complete, &preflight.holders).await?;
+        let restorer = self.read_baselines(&complete, &holders, &places).await?;
+        report.sent = self.send_blobs(&complete, &holders, &restorer).await?;
         self.reporter.phase("sending manifests".to_owned());
         let rebuilt = self.send_manifests(&complete).await?;
         self.send_referrers(&complete).await?;
@@ -110,6 +133,11 @@ impl Push {
         report.add_present(present);
         Ok(report)
     }
+}
+
+/// How many blobs are rebuilt at once, each within 160 MiB.
+fn rebuilds_at_once() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get).min(REBUILDS_MAX)
 }
 
 async fn verify_everything(

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
+use crate::baselines::Place;
 use crate::digest::Digest;
 use crate::failure::{Hinted, Vanished};
 use crate::payload::index::{Blob, Travels};
@@ -16,8 +17,10 @@ use super::{OnMissing, Push};
 
 /// What pre-flight found.
 pub(super) struct Preflight {
-    /// For each expected blob that is there, a repository that holds it.
+    /// For each blob that is there already, a repository that holds it.
     pub(super) holders: BTreeMap<Digest, RepositoryName>,
+    /// Where the baselines of deltas are read.
+    pub(super) places: BTreeMap<Digest, Place>,
     pub(super) incomplete: Vec<Incomplete>,
     pub(super) skipped_and_present: Vec<PushedImage>,
     pub(super) skipped_and_missing: Vec<String>,
@@ -27,13 +30,21 @@ impl Push {
     /// Looks for every blob that the payload expects, and for every image that it skipped.
     pub(super) async fn preflight(&self, targets: &Targets<'_>) -> anyhow::Result<Preflight> {
         self.registry.check().await?;
-        let (holders, missing) = self.look_for_expected(targets).await?;
+        let (mut holders, mut missing) = self.look_for_expected(targets).await?;
+        let deltas = self.look_for_baselines(targets).await?;
+        holders.extend(deltas.holders);
+        missing.extend(deltas.missing);
         let mut incomplete: Vec<Incomplete> = targets
             .carried
             .iter()
             .filter_map(|target| {
                 let lacks = target.blobs.iter().filter_map(|blob| missing.get(&blob.digest));
-                let missing: Vec<MissingBlob> = lacks.cloned().collect();
+                let mut missing: Vec<MissingBlob> = Vec::new();
+                for blob in lacks.flatten() {
+                    if !missing.contains(blob) {
+                        missing.push(blob.clone());
+                    }
+                }
                 let (name, position) = (target.image.name.clone(), target.position);
                 (!missing.is_empty()).then_some(Incomplete { position, name, missing })
             })
@@ -59,13 +70,15 @@ impl Push {
             }
         }
         let skipped_and_present = found.into_iter().flatten().collect();
-        Ok(Preflight { holders, incomplete, skipped_and_present, skipped_and_missing })
+        let places = deltas.places;
+        Ok(Preflight { holders, places, incomplete, skipped_and_present, skipped_and_missing })
     }
 
     async fn look_for_expected(
         &self,
         targets: &Targets<'_>,
-    ) -> anyhow::Result<(BTreeMap<Digest, RepositoryName>, BTreeMap<Digest, MissingBlob>)> {
+    ) -> anyhow::Result<(BTreeMap<Digest, RepositoryName>, BTreeMap<Digest, Vec<MissingBlob>>)>
+    {
         let needs = needs(&targets.carried);
         let expected = needs
             .into_iter()
@@ -87,7 +100,7 @@ impl Push {
         for found in found {
             match found {
                 Ok((digest, repository)) => drop(holders.insert(digest, repository)),
-                Err(blob) => drop(missing.insert(blob.digest.clone(), blob)),
+                Err(blob) => drop(missing.insert(blob.digest.clone(), vec![blob])),
             }
         }
         Ok((holders, missing))

@@ -137,6 +137,10 @@ pub struct Sent {
     pub copied_blobs: u64,
     /// Their bytes.
     pub copied_bytes: u64,
+    /// Rebuilt from deltas, and sent.
+    pub rebuilt_blobs: u64,
+    /// Their bytes.
+    pub rebuilt_bytes: u64,
 }
 
 impl PushReport {

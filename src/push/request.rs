@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use crate::baselines::Baselines;
 use crate::make::DEFAULT_JOBS;
 use crate::names::TargetNames;
 use crate::reference::RegistryHost;
@@ -65,6 +66,8 @@ pub struct PushRequest {
     pub sparse_indexes: SparseIndexes,
     /// Whether to read everything first.
     pub verify_first: VerifyFirst,
+    /// Where old blobs are read.
+    pub baselines: Baselines,
     /// How many blobs are sent at once.
     pub jobs: NonZeroUsize,
     /// The size of the requests that large blobs are sent in, in bytes.
@@ -85,6 +88,7 @@ impl PushRequest {
             tag_policy: TagPolicy::Protect,
             sparse_indexes: SparseIndexes::Keep,
             verify_first: VerifyFirst::WhileSending,
+            baselines: Baselines::default(),
             jobs: DEFAULT_JOBS,
             chunk_bytes: DEFAULT_CHUNK_BYTES,
             connections: Connections::default(),

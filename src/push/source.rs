@@ -1,6 +1,8 @@
-//! A blob of the payload as the body of an upload.
+//! A blob of the payload, raw or rebuilt, as the body of an upload.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -8,38 +10,54 @@ use tokio::sync::mpsc;
 
 use crate::payload::BlobReader;
 use crate::registry::BlobSource;
+use crate::window::Window;
 
 /// How much is read from the payload at once, in bytes.
 const READ_BYTES: usize = 256 * 1024;
 /// How many such pieces may wait for the network.
 const PIECES_WAITING_MAX: usize = 4;
 
-/// Reads a blob out of the payload, from any byte on and as often as an upload begins anew.
-pub(super) struct FromPayload(pub(super) BlobReader);
+/// A blob that can be read from any byte on, and as often as an upload begins anew.
+#[derive(Clone)]
+pub(super) enum Content {
+    /// Raw in the payload.
+    Payload(Box<BlobReader>),
+    /// In a temporary file.
+    File { file: Arc<File>, size_bytes: u64 },
+}
 
-impl BlobSource for FromPayload {
+impl Content {
+    fn bytes_from(self, from_byte: u64) -> Box<dyn Read + Send> {
+        match self {
+            Self::Payload(reader) => Box::new((*reader).bytes_from(from_byte)),
+            Self::File { file, size_bytes } => {
+                Box::new(Window::new(file, from_byte, size_bytes.saturating_sub(from_byte)))
+            }
+        }
+    }
+}
+
+impl BlobSource for Content {
     fn open(&self, from_byte: u64) -> BoxStream<'static, io::Result<Bytes>> {
         let (sender, pieces) = mpsc::channel(PIECES_WAITING_MAX);
-        let reader = self.0.clone();
-        tokio::task::spawn_blocking(move || read(&reader, from_byte, &sender));
+        let content = self.clone();
+        tokio::task::spawn_blocking(move || read(content.bytes_from(from_byte), &sender));
         stream::unfold(pieces, |mut pieces| async { Some((pieces.recv().await?, pieces)) }).boxed()
     }
 }
 
-/// Sends the bytes from `from_byte` on until the end, an error, or nobody listens.
-fn read(reader: &BlobReader, from_byte: u64, pieces: &mpsc::Sender<io::Result<Bytes>>) {
-    let mut at = from_byte;
-    while at < reader.size_bytes() {
-        let left = usize::try_from(reader.size_bytes() - at).unwrap_or(usize::MAX);
-        let mut buffer = vec![0; left.min(READ_BYTES)];
-        let piece = reader.read_at(at, &mut buffer).map(|length| {
+/// Sends all bytes until the end, an error, or nobody listens.
+fn read(mut content: impl Read, pieces: &mpsc::Sender<io::Result<Bytes>>) {
+    loop {
+        let mut buffer = vec![0; READ_BYTES];
+        let piece = content.read(&mut buffer).map(|length| {
             buffer.truncate(length);
             Bytes::from(buffer)
         });
-        let length = piece.as_ref().map_or(0, Bytes::len);
-        if pieces.blocking_send(piece).is_err() || length == 0 {
+        let failed = piece.is_err();
+        let is_end = piece.as_ref().is_ok_and(Bytes::is_empty);
+        if is_end || pieces.blocking_send(piece).is_err() || failed {
             return;
         }
-        at += length as u64;
     }
 }

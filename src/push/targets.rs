@@ -18,7 +18,7 @@ pub(super) struct Targets<'a> {
     pub(super) carried: Vec<Target<'a>>,
     /// The images that were only named as already transferred.
     pub(super) skipped: Vec<Target<'a>>,
-    /// For each expected blob, the repositories that should hold it.
+    /// For each blob that should be there already, the repositories that should hold it.
     pub(super) expected: BTreeMap<&'a Digest, Vec<RepositoryName>>,
 }
 
@@ -65,6 +65,11 @@ impl<'a> Targets<'a> {
                     repositories.iter().map(|repository| names.of(repository)).collect();
                 expected.insert(&blob.digest, there?);
             }
+        }
+        for blob in &index.baselines {
+            let there: Result<Vec<_>, _> =
+                blob.repositories.iter().map(|repository| names.of(repository)).collect();
+            expected.insert(&blob.digest, there?);
         }
         let mut targets = Self { carried: Vec::new(), skipped: Vec::new(), expected };
         for (position, image) in index.images.iter().enumerate() {

@@ -10,6 +10,7 @@ mod lying_source;
 mod bad_input;
 mod baseline;
 mod cli;
+mod deltas;
 mod nothing_lost;
 mod platforms;
 mod push;

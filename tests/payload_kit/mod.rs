@@ -205,6 +205,7 @@ pub fn parts() -> Parts {
             s.docker_config.blob(Travels::Carried),
             s.foreign.blob(Travels::LeftOut { urls: vec!["https://example.com/f".to_owned()] }),
         ],
+        baselines: Vec::new(),
         entries: Vec::new(),
     };
     let mut entries = vec![

@@ -99,6 +99,7 @@ impl<'a> Reading<'a> {
             images: Vec::new(),
             manifests: Vec::new(),
             blobs: Vec::new(),
+            baselines: Vec::new(),
             entries: Vec::new(),
         };
         let locations = locations.0.iter().map(|(digest, location)| (digest.as_str(), location));
@@ -111,6 +112,7 @@ impl<'a> Reading<'a> {
                 index,
                 manifests: Manifests::default(),
                 blobs: HashMap::new(),
+                deltas: HashMap::new(),
                 promised: vec![Promised::default(); directory.entries.len()],
             },
         }

@@ -1,0 +1,136 @@
+//! `kharon verify`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use kharon::baselines::Baselines;
+use kharon::failure::ExitCode;
+use kharon::make::DEFAULT_JOBS;
+use kharon::payload::{self, Fault, Payload};
+use kharon::prove::{Proof, prove};
+use kharon::reference::{RegistryHost, RepositoryName};
+use kharon::registry::Registries;
+use kharon::terminal::Terminal;
+use kharon::units::{count, format_bytes};
+use kharon::verify::{Problem, Report, verify_file};
+use serde::Serialize;
+
+use super::access::{AccessArgs, Stdin};
+use super::{print_json, print_line};
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The payload, of kharon or docker-charon
+    payload: PathBuf,
+    /// Read old blobs from this registry, to prove that deltas give what they should
+    #[arg(short, long, value_name = "HOST")]
+    registry: Option<RegistryHost>,
+    /// Also look for old blobs in this repository of it (repeatable)
+    #[arg(long, value_name = "REPOSITORY", requires = "registry")]
+    baseline_repository: Vec<RepositoryName>,
+    /// An OCI image layout that has old blobs (repeatable)
+    #[arg(long, value_name = "FOLDER")]
+    baseline_dir: Vec<PathBuf>,
+    /// Where temporary files lie; the system's folder for temporary files if not given
+    #[arg(long, value_name = "FOLDER")]
+    workdir: Option<PathBuf>,
+    /// Print JSON instead of lines
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    access: AccessArgs,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    /// How many deltas were rebuilt and found right.
+    deltas_proved: usize,
+    /// How many were not, as a baseline was not to be had.
+    deltas_unproved: usize,
+}
+
+impl VerifyArgs {
+    pub(crate) async fn run(&self, terminal: &Terminal) -> anyhow::Result<ExitCode> {
+        let (path, reporter) = (self.payload.clone(), terminal.reporter());
+        let report =
+            tokio::task::spawn_blocking(move || verify_file(&path, reporter.as_ref())).await?;
+        let mut report = refuse_unreadable(report)?;
+        let proof = if report.is_sound() { self.prove(terminal).await? } else { Proof::default() };
+        terminal.finish();
+        let (proved, unproved) = (proof.proved.len(), proof.unproved.len());
+        report.problems.extend(proof.problems);
+        if self.json {
+            let document =
+                Document { report: &report, deltas_proved: proved, deltas_unproved: unproved };
+            print_json(terminal, &document)?;
+        } else {
+            for problem in &report.problems {
+                print_line(terminal, &problem.to_string())?;
+            }
+        }
+        if report.is_sound() {
+            let (entries, bytes) = (report.entries, format_bytes(report.bytes));
+            let reporter = terminal.reporter();
+            reporter.note(format!("sound: {entries} entries, {bytes}{}", of_deltas(proved)));
+            if unproved > 0 {
+                reporter.note(format!(
+                    "{} not rebuilt, as what {} made against was not to be had; give it with -r or --baseline-dir",
+                    count(unproved as u64, "delta"),
+                    if unproved == 1 { "it was" } else { "they were" },
+                ));
+            }
+            return Ok(ExitCode::Done);
+        }
+        let mut hints: Vec<String> = report.problems.iter().filter_map(Problem::hint).collect();
+        hints.dedup();
+        let found = anyhow::anyhow!(
+            "`{}` is damaged: {}",
+            self.payload.display(),
+            count(report.problems.len() as u64, "problem")
+        );
+        terminal.print_error(&found, &hints);
+        Ok(ExitCode::PayloadDamaged)
+    }
+
+    async fn prove(&self, terminal: &Terminal) -> anyhow::Result<Proof> {
+        let path = self.payload.clone();
+        let payload = tokio::task::spawn_blocking(move || Payload::open(&path)).await??;
+        let registry = match &self.registry {
+            None => None,
+            Some(host) => {
+                let connections = self.access.connections(host, terminal);
+                let credentials = self.access.credentials(host, Stdin::Free, terminal).await?;
+                let registries = Registries::new(connections, credentials, terminal.reporter());
+                Some(registries.registry(host)?)
+            }
+        };
+        let baselines = Baselines {
+            repositories: self.baseline_repository.clone(),
+            folders: self.baseline_dir.clone(),
+            workdir: self.workdir.clone().unwrap_or_else(std::env::temp_dir),
+        };
+        let jobs = DEFAULT_JOBS.get();
+        prove(Arc::new(payload), registry, baselines, jobs, terminal.reporter()).await
+    }
+}
+
+fn of_deltas(proved: usize) -> String {
+    match proved {
+        0 => String::new(),
+        proved => format!(", {} rebuilt", count(proved as u64, "delta")),
+    }
+}
+
+/// A file that is not there or may not be read is no damaged payload.
+fn refuse_unreadable(mut report: Report) -> Result<Report, payload::Error> {
+    let unreadable = |problem: &Problem| matches!(problem, Problem::Payload(error) if matches!(error.fault(), Fault::Io(_)));
+    match report.problems.pop_if(|problem| unreadable(problem)) {
+        Some(Problem::Payload(error)) => Err(error),
+        _ => Ok(report),
+    }
+}

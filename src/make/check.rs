@@ -1,0 +1,152 @@
+//! Hashes blobs on a thread of its own, beside whoever writes them: hashing and writing take about
+//! as long, so together they are twice as fast.
+
+use std::sync::mpsc::{Receiver, RecvError, SyncSender, sync_channel};
+use std::thread::Scope;
+
+use bytes::Bytes;
+
+use crate::digest::{Algorithm, Digest, Hasher, Mismatch, Verifier};
+
+/// How many pieces may wait for the hash. Their bytes are shared with the writer.
+const PIECES_WAITING_MAX: usize = 8;
+
+/// The SHA-256 of a blob that is what its digest says, in hexadecimal digits.
+type Verdict = Result<String, Mismatch>;
+
+enum Step {
+    Begin { digest: Digest, size_bytes: u64 },
+    Bytes(Vec<Bytes>),
+    End,
+}
+
+/// The near end of the thread that hashes.
+pub(super) struct Checker {
+    steps: SyncSender<Step>,
+    verdicts: Receiver<Verdict>,
+}
+
+impl Checker {
+    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>) -> Self {
+        let (steps, waiting) = sync_channel(PIECES_WAITING_MAX);
+        let (verdict, verdicts) = sync_channel(1);
+        scope.spawn(move || check(&waiting, &verdict));
+        Self { steps, verdicts }
+    }
+
+    /// A blob begins; its bytes follow.
+    pub(super) fn begin(&self, digest: Digest, size_bytes: u64) {
+        self.send(Step::Begin { digest, size_bytes });
+    }
+
+    /// The next bytes of the blob.
+    pub(super) fn take(&self, pieces: Vec<Bytes>) {
+        self.send(Step::Bytes(pieces));
+    }
+
+    /// The blob ends: its SHA-256 in hexadecimal digits, whatever algorithm its digest has.
+    ///
+    /// # Errors
+    /// Only if the thread panicked.
+    pub(super) fn end(&self) -> Result<Verdict, RecvError> {
+        self.send(Step::End);
+        self.verdicts.recv()
+    }
+
+    fn send(&self, step: Step) {
+        // A thread that is gone shows when its verdict is asked for.
+        let _ = self.steps.send(step);
+    }
+}
+
+/// A blob that is being hashed.
+struct Open {
+    verifier: Verifier,
+    /// Entries are listed by SHA-256; a blob that is named by another algorithm is hashed twice.
+    sha256: Option<Hasher>,
+    mismatch: Option<Mismatch>,
+}
+
+fn check(steps: &Receiver<Step>, verdicts: &SyncSender<Verdict>) {
+    let mut open: Option<(Digest, Open)> = None;
+    for step in steps {
+        match (step, &mut open) {
+            (Step::Begin { digest, size_bytes }, _) => {
+                let is_other = digest.algorithm() != Algorithm::Sha256;
+                let verifier = Verifier::new(digest.clone(), size_bytes);
+                let sha256 = is_other.then(|| Hasher::new(Algorithm::Sha256));
+                open = Some((digest, Open { verifier, sha256, mismatch: None }));
+            }
+            (Step::Bytes(pieces), Some((_, blob))) => {
+                pieces.iter().for_each(|piece| blob.take(piece))
+            }
+            (Step::End, _) => {
+                let Some((digest, blob)) = open.take() else { return };
+                if verdicts.send(blob.finish(&digest)).is_err() {
+                    return;
+                }
+            }
+            (Step::Bytes(_), None) => return,
+        }
+    }
+}
+
+impl Open {
+    fn take(&mut self, bytes: &[u8]) {
+        if self.mismatch.is_none() {
+            self.mismatch = self.verifier.update(bytes).err();
+        }
+        if let Some(sha256) = &mut self.sha256 {
+            sha256.update(bytes);
+        }
+    }
+
+    fn finish(self, digest: &Digest) -> Verdict {
+        if let Some(mismatch) = self.mismatch {
+            return Err(mismatch);
+        }
+        self.verifier.finish()?;
+        let sha256 = self.sha256.map(Hasher::finish);
+        Ok(sha256.as_ref().unwrap_or(digest).hex().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(digest: &Digest, size_bytes: u64, pieces: &[&'static [u8]]) -> Verdict {
+        std::thread::scope(|scope| {
+            let checker = Checker::start(scope);
+            // A former blob leaves nothing behind.
+            checker.begin(Digest::of(b"former"), 6);
+            checker.take(vec![Bytes::from_static(b"former")]);
+            assert!(checker.end().expect("a verdict").is_ok());
+            checker.begin(digest.clone(), size_bytes);
+            for piece in pieces {
+                checker.take(vec![Bytes::from_static(piece)]);
+            }
+            checker.end().expect("a verdict")
+        })
+    }
+
+    #[test]
+    fn a_blob_is_known_by_its_sha256_whatever_its_digest() {
+        let sha256 = Digest::of(b"content");
+        assert_eq!(verdict(&sha256, 7, &[b"con", b"tent"]), Ok(sha256.hex().to_owned()));
+        let mut hasher = Hasher::new(Algorithm::Sha512);
+        hasher.update(b"content");
+        let sha512 = hasher.finish();
+        assert_eq!(verdict(&sha512, 7, &[b"content"]), Ok(sha256.hex().to_owned()));
+    }
+
+    #[test]
+    fn what_is_too_short_too_long_or_other_is_told() {
+        let digest = Digest::of(b"content");
+        let short = verdict(&digest, 7, &[b"con"]);
+        assert!(matches!(short, Err(Mismatch::TooShort { .. })), "{short:?}");
+        let long = verdict(&digest, 7, &[b"content", b"more"]);
+        assert!(matches!(long, Err(Mismatch::TooLong { .. })), "{long:?}");
+        assert!(verdict(&digest, 7, &[b"contend"]).is_err());
+    }
+}

@@ -1,0 +1,334 @@
+//! Deltas of the blobs that travel: read what is old, read what is new, and take whichever is
+//! smaller, the blob or its delta.
+//!
+//! New blobs are read and taken apart ahead, in the order of the plan; deltas are made one after the
+//! other, each on all processors; each is proved while the next one is made. What comes out depends on
+//! the plan and on which old blobs could be read, on nothing else.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::{self, BufWriter, Read};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread::{self, Scope, ScopedJoinHandle};
+
+use anyhow::Context as _;
+use tokio::runtime::Handle;
+
+use crate::delta::{Baseline as OldContent, OldBlob, Options};
+use crate::digest::Digest;
+use crate::layer::{Apart, LayerError, MadeLayer, make};
+use crate::manifest::Descriptor;
+use crate::payload::Payload;
+use crate::plan::{Baseline, HeldBlob, Plan};
+use crate::progress::{Arrival, Event, Reporter};
+use crate::registry::RemoteBlob;
+use crate::units::{count, format_bytes};
+use crate::unpack::plain_reader;
+use crate::window::Window;
+
+use super::request::DeltaRequest;
+use super::store::Store;
+use crate::ahead::Ahead;
+
+/// A delta of more than this part of its blob is not worth rebuilding.
+const WORTH_PERCENT: u64 = 90;
+/// Smaller blobs, configs most of them, are not worth a delta of their own, in bytes.
+const BLOB_MIN_BYTES: u64 = 32 << 10;
+/// How much is copied at a time.
+const BUFFER_BYTES: usize = 256 << 10;
+/// How many old blobs are read at once.
+const OLD_AT_ONCE: usize = 4;
+/// How many new blobs are read and taken apart at once, each within 64 MiB.
+const NEW_AT_ONCE: usize = 2;
+
+/// What was made of the new blobs, in temporary files.
+#[derive(Default)]
+pub(super) struct Local {
+    /// Deltas, by the blob that they rebuild.
+    pub(super) deltas: HashMap<Digest, MadeLayer>,
+    /// Blobs that travel raw.
+    pub(super) raw: HashMap<Digest, Arc<File>>,
+}
+
+/// A blob and where else it can be read.
+pub(super) struct Sourced<T> {
+    pub(super) blob: T,
+    pub(super) remotes: Vec<RemoteBlob>,
+}
+
+/// Makes deltas.
+pub(super) struct Maker {
+    store: Store,
+    options: Options,
+    reporter: Arc<dyn Reporter>,
+}
+
+/// A new blob in temporary files.
+struct Ready {
+    blob: Arc<File>,
+    apart: Result<Apart, LayerError>,
+}
+
+/// What the old blobs hold, and what they are made of.
+#[derive(Default)]
+struct Old {
+    content: OldContent,
+    plain: HashMap<Digest, (Arc<File>, u64)>,
+}
+
+/// What a blob travels as.
+enum Made {
+    Delta(MadeLayer),
+    /// The delta is not worth it; the blob's own content may serve those behind it.
+    Raw(Apart),
+}
+
+/// A delta that is being proved, and the blob that travels if it turns out wrong.
+struct Proof<'scope> {
+    descriptor: Descriptor,
+    blob: Arc<File>,
+    made: MadeLayer,
+    verdict: ScopedJoinHandle<'scope, Result<(), LayerError>>,
+}
+
+impl Maker {
+    /// To be made where a runtime is.
+    pub(super) fn new(
+        request: DeltaRequest,
+        payloads: Vec<Payload>,
+        reporter: Arc<dyn Reporter>,
+    ) -> Self {
+        let store = Store {
+            cache: request.cache,
+            folders: request.baseline_folders,
+            payloads,
+            reporter: Arc::clone(&reporter),
+            runtime: Handle::current(),
+        };
+        let options = Options {
+            effort: request.effort,
+            threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            workdir: request.workdir,
+        };
+        Self { store, options, reporter }
+    }
+
+    /// Decides for each of `new`, blobs of `plan` in its order, whether it travels as a delta, and notes
+    /// it in the plan that is given back.
+    ///
+    /// # Errors
+    /// When a new blob cannot be read, or a temporary file fails. An old blob that cannot be read is only
+    /// a message.
+    pub(super) async fn run(
+        self,
+        mut plan: Plan,
+        baseline: Baseline,
+        mut held: Vec<Sourced<HeldBlob>>,
+        mut new: Vec<Sourced<Descriptor>>,
+    ) -> anyhow::Result<(Plan, Local)> {
+        held.retain(|held| held.blob.descriptor.size >= BLOB_MIN_BYTES);
+        new.retain(|new| new.blob.size >= BLOB_MIN_BYTES);
+        if new.is_empty() {
+            return Ok((plan, Local::default()));
+        }
+        let local = tokio::task::spawn_blocking(move || self.make_all(held, new)).await??;
+        let packed: Vec<Digest> =
+            plan.packed().map(|planned| planned.descriptor.digest.clone()).collect();
+        for digest in packed {
+            if let Some(made) = local.deltas.get(&digest) {
+                let baselines = made.baselines.clone();
+                plan.carry_as_delta(&digest, made.entry_bytes, baselines, &baseline);
+            }
+        }
+        Ok((plan, local))
+    }
+
+    fn make_all(
+        &self,
+        held: Vec<Sourced<HeldBlob>>,
+        new: Vec<Sourced<Descriptor>>,
+    ) -> anyhow::Result<Local> {
+        let mut old = self.read_old(held)?;
+        self.announce("making deltas of", new.iter().map(|new| new.blob.size));
+        let descriptors: Vec<Descriptor> = new.iter().map(|new| new.blob.clone()).collect();
+        let mut local = Local::default();
+        thread::scope(|scope| {
+            let mut proofs = VecDeque::new();
+            let readied = Ahead::new(scope, new, NEW_AT_ONCE, |new| self.ready(&new));
+            for (descriptor, ready) in descriptors.into_iter().zip(readied) {
+                let Ready { blob, apart } = ready?;
+                match apart.and_then(|apart| self.make(&descriptor, apart, &old)) {
+                    Ok(Made::Delta(made)) => {
+                        let verdict = self.prove(scope, &descriptor, &made, &old);
+                        proofs.push_back(Proof { descriptor, blob, made, verdict });
+                    }
+                    Ok(Made::Raw(apart)) => {
+                        old.add(&descriptor, &apart.plain, apart.plain_bytes)?;
+                        self.keep_raw(
+                            &mut local,
+                            &descriptor,
+                            blob,
+                            "its delta would not be smaller",
+                        );
+                    }
+                    Err(error) if error.is_disk() => return Err(error.into()),
+                    Err(error) => {
+                        let why = format!("{:#}", anyhow::Error::new(error));
+                        self.keep_raw(&mut local, &descriptor, blob, &why);
+                    }
+                }
+                while proofs.len() > NEW_AT_ONCE {
+                    self.settle(proofs.pop_front(), &mut local);
+                }
+            }
+            while !proofs.is_empty() {
+                self.settle(proofs.pop_front(), &mut local);
+            }
+            anyhow::Ok(())
+        })?;
+        Ok(local)
+    }
+
+    /// Reads the old blobs; those that nobody gives are left.
+    fn read_old(&self, held: Vec<Sourced<HeldBlob>>) -> anyhow::Result<Old> {
+        self.announce("reading", held.iter().map(|held| held.blob.descriptor.size));
+        let mut old = Old::default();
+        let descriptors: Vec<Descriptor> =
+            held.iter().map(|held| held.blob.descriptor.clone()).collect();
+        thread::scope(|scope| {
+            let read = Ahead::new(scope, held, OLD_AT_ONCE, |held| self.plain_of(&held));
+            for (descriptor, plain) in descriptors.iter().zip(read) {
+                match plain {
+                    Ok((plain, plain_bytes)) => {
+                        old.add(descriptor, &Arc::new(plain), plain_bytes)?;
+                    }
+                    Err(error) => self.reporter.warn(format!(
+                        "old blob `{}` cannot be had, so nothing is made against it: {error:#}",
+                        descriptor.digest
+                    )),
+                }
+            }
+            Ok(old)
+        })
+    }
+
+    /// The plain bytes of an old blob in a temporary file, and how many there are.
+    fn plain_of(&self, held: &Sourced<HeldBlob>) -> anyhow::Result<(File, u64)> {
+        let descriptor = &held.blob.descriptor;
+        let plain = self.store.read(descriptor, &held.remotes, |blob| {
+            self.keep(&mut plain_reader(blob).context("cannot unpack it")?)
+        })?;
+        self.finished(&descriptor.digest);
+        Ok(plain)
+    }
+
+    fn ready(&self, new: &Sourced<Descriptor>) -> anyhow::Result<Ready> {
+        let Descriptor { digest, size, .. } = &new.blob;
+        let (blob, _) = self
+            .store
+            .read(&new.blob, &new.remotes, |blob| self.keep(blob))
+            .with_context(|| format!("cannot fetch blob `{digest}`"))?;
+        let blob = Arc::new(blob);
+        let apart = Apart::new(&blob, *size, &self.options.workdir);
+        Ok(Ready { blob, apart })
+    }
+
+    /// Puts bytes into a temporary file, and counts them.
+    fn keep(&self, bytes: &mut dyn Read) -> anyhow::Result<(File, u64)> {
+        let workdir = &self.options.workdir;
+        let file = tempfile::tempfile_in(workdir).map_err(LayerError::Write)?;
+        let mut out = BufWriter::with_capacity(BUFFER_BYTES, file);
+        let count = io::copy(bytes, &mut out)?;
+        let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        Ok((file, count))
+    }
+
+    fn make(&self, blob: &Descriptor, apart: Apart, old: &Old) -> Result<Made, LayerError> {
+        let made = make(&apart, &old.content, &self.options)?;
+        let is_worth_it = made.entry_bytes <= blob.size / 100 * WORTH_PERCENT;
+        Ok(if is_worth_it { Made::Delta(made) } else { Made::Raw(apart) })
+    }
+
+    /// Rebuilds the blob from the delta as the far side will, on a thread of its own.
+    fn prove<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        descriptor: &Descriptor,
+        made: &MadeLayer,
+        old: &Old,
+    ) -> ScopedJoinHandle<'scope, Result<(), LayerError>> {
+        let (digest, size, made) = (descriptor.digest.clone(), descriptor.size, made.clone());
+        let plain: HashMap<Digest, (Arc<File>, u64)> = made
+            .baselines
+            .iter()
+            .filter_map(|digest| Some((digest.clone(), old.plain.get(digest)?.clone())))
+            .collect();
+        scope.spawn(move || {
+            let plain_of = |digest: &Digest| match plain.get(digest) {
+                Some((file, bytes)) => Ok(Window::new(Arc::clone(file), 0, *bytes)),
+                None => Err(io::ErrorKind::NotFound.into()),
+            };
+            made.prove(&digest, size, plain_of, &self.options.workdir)
+        })
+    }
+
+    fn settle(&self, proof: Option<Proof<'_>>, local: &mut Local) {
+        let Some(Proof { descriptor, blob, made, verdict }) = proof else { return };
+        match verdict.join() {
+            Ok(Ok(())) => {
+                self.finished(&descriptor.digest);
+                local.deltas.insert(descriptor.digest, made);
+            }
+            Ok(Err(error)) => {
+                let why = format!("{:#}", anyhow::Error::new(error));
+                self.reporter.warn(format!(
+                    "the delta of blob `{}` does not give it back, please report this: {why}",
+                    descriptor.digest
+                ));
+                self.keep_raw(local, &descriptor, blob, &why);
+            }
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    fn keep_raw(&self, local: &mut Local, descriptor: &Descriptor, blob: Arc<File>, why: &str) {
+        let digest = &descriptor.digest;
+        self.reporter.detail(format!("blob `{digest}` travels raw: {why}"));
+        self.finished(digest);
+        local.raw.insert(digest.clone(), blob);
+    }
+
+    fn announce(&self, what: &str, sizes: impl Iterator<Item = u64>) {
+        let (mut blobs, mut bytes) = (0, 0);
+        for size in sizes {
+            blobs += 1;
+            bytes += size;
+        }
+        self.reporter.phase(format!("{what} {} ({})", count(blobs, "blob"), format_bytes(bytes)));
+        self.reporter.report(Event::Total { blobs, bytes });
+    }
+
+    fn finished(&self, digest: &Digest) {
+        let digest = digest.clone();
+        self.reporter.report(Event::BlobFinished { digest, how: Arrival::Read });
+    }
+}
+
+impl Old {
+    fn add(
+        &mut self,
+        blob: &Descriptor,
+        plain: &Arc<File>,
+        plain_bytes: u64,
+    ) -> anyhow::Result<()> {
+        self.content.add(OldBlob {
+            digest: blob.digest.clone(),
+            plain: plain.try_clone()?,
+            plain_bytes,
+            blob_bytes: blob.size,
+        })?;
+        self.plain.insert(blob.digest.clone(), (Arc::clone(plain), plain_bytes));
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! Whole blobs for making deltas, old and new, read from wherever they are to be had.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use tempfile::NamedTempFile;
+use tokio::runtime::Handle;
+
+use crate::digest::Digest;
+use crate::manifest::Descriptor;
+use crate::payload::Payload;
+use crate::progress::{Event, Reporter};
+use crate::registry::RemoteBlob;
+use crate::verified::VerifiedReader;
+
+/// Everything that may hold a blob, the nearest first.
+pub(super) struct Store {
+    /// Keeps what was read from elsewhere; laid out as an OCI image layout's `blobs`.
+    pub(super) cache: Option<PathBuf>,
+    /// OCI image layouts.
+    pub(super) folders: Vec<PathBuf>,
+    /// Former payloads.
+    pub(super) payloads: Vec<Payload>,
+    pub(super) reporter: Arc<dyn Reporter>,
+    pub(super) runtime: Handle,
+}
+
+impl Store {
+    /// Gives the blob's bytes, checked, to `take`, which reads them to their end. Blocks.
+    ///
+    /// # Errors
+    /// What the last place that should have the blob answers; `take` may be called for each.
+    pub(super) fn read<T>(
+        &self,
+        blob: &Descriptor,
+        remotes: &[RemoteBlob],
+        take: impl Fn(&mut (dyn Read + Send)) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let (digest, bytes) = (blob.digest.clone(), blob.size);
+        self.reporter.report(Event::BlobStarted { digest, bytes });
+        let mut failed = anyhow!("no place is known that has it");
+        let path = blob.digest.blob_path();
+        for folder in self.cache.iter().chain(&self.folders) {
+            let Ok(file) = File::open(folder.join(&path)) else { continue };
+            match self.pass(Tee::none(file), blob, &take) {
+                Ok(taken) => return Ok(taken),
+                Err(error) => failed = error.context(format!("in `{}`", folder.display())),
+            }
+        }
+        for payload in &self.payloads {
+            let Some(reader) = payload.blob(&blob.digest) else { continue };
+            match self.pass(Tee::none(reader.bytes_from(0)), blob, &take) {
+                Ok(taken) => return Ok(taken),
+                Err(error) => failed = error.context(format!("in `{}`", payload.name())),
+            }
+        }
+        for remote in remotes {
+            let copy = self.cache.as_ref().and_then(|cache| Copy::begin(cache, &blob.digest));
+            let bytes = Tee { bytes: remote.clone().blocking(self.runtime.clone()), copy };
+            match self.pass(bytes, blob, &take) {
+                Ok(taken) => return Ok(taken),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    fn pass<T, R: Read + Send>(
+        &self,
+        mut bytes: Tee<R>,
+        blob: &Descriptor,
+        take: impl Fn(&mut (dyn Read + Send)) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let digest = &blob.digest;
+        let reporter = self.reporter.as_ref();
+        let mut watched = Watched { bytes: &mut bytes, digest, seen_bytes: 0, reporter };
+        let mut verified = VerifiedReader::new(&mut watched, digest.clone(), blob.size);
+        let taken = take(&mut verified).and_then(|taken| {
+            // What is behind the end of the packing must be right as well.
+            verified.finish()?;
+            Ok(taken)
+        });
+        if taken.is_ok() {
+            bytes.keep();
+        } else {
+            let (digest, bytes) = (digest.clone(), watched.seen_bytes);
+            reporter.report(Event::BlobRewound { digest, bytes });
+        }
+        taken
+    }
+}
+
+/// Reports how much was read.
+struct Watched<'a, R> {
+    bytes: R,
+    digest: &'a Digest,
+    seen_bytes: u64,
+    reporter: &'a dyn Reporter,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.bytes.read(buffer)?;
+        let (digest, bytes) = (self.digest.clone(), count as u64);
+        self.reporter.report(Event::BlobAdvanced { digest, bytes });
+        self.seen_bytes += bytes;
+        Ok(count)
+    }
+}
+
+/// Reads bytes and writes what passes into the cache. A cache that fails costs only time, so it is
+/// given up quietly.
+struct Tee<R> {
+    bytes: R,
+    copy: Option<Copy>,
+}
+
+impl<R> Tee<R> {
+    fn none(bytes: R) -> Self {
+        Self { bytes, copy: None }
+    }
+
+    fn keep(self) {
+        if let Some(Copy { file, path }) = self.copy {
+            // Whatever keeps the file from its place, it is gone then.
+            let _ = file.persist(path);
+        }
+    }
+}
+
+impl<R: Read> Read for Tee<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.bytes.read(buffer)?;
+        let bytes = &buffer[..count];
+        self.copy.take_if(|copy| copy.file.write_all(bytes).is_err());
+        Ok(count)
+    }
+}
+
+/// A blob on its way into the cache.
+struct Copy {
+    file: NamedTempFile,
+    path: PathBuf,
+}
+
+impl Copy {
+    fn begin(cache: &Path, digest: &Digest) -> Option<Self> {
+        let path = cache.join(digest.blob_path());
+        let folder = path.parent()?;
+        fs::create_dir_all(folder).ok()?;
+        Some(Self { file: NamedTempFile::new_in(folder).ok()?, path })
+    }
+}

@@ -1,0 +1,103 @@
+//! Proves the deltas of a payload: rebuilds each blob of which all baselines can be had, and compares
+//! its digest. What [`crate::verify`] does for bytes that are there, this does for bytes that are not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+use crate::baselines::{Baselines, Finder, Place};
+use crate::digest::Digest;
+use crate::payload::{Payload, Travels};
+use crate::progress::{Arrival, Event, Reporter};
+use crate::reference::RepositoryName;
+use crate::registry::Registry;
+use crate::restore::Restorer;
+use crate::verify::Problem;
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Proof {
+    /// Blobs that their deltas give.
+    pub proved: Vec<Digest>,
+    /// Blobs of which a baseline was not to be had.
+    pub unproved: Vec<Digest>,
+    /// What is wrong, in the order of the payload.
+    pub problems: Vec<Problem>,
+}
+
+/// Proves what can be proved with what is in `payload`, in the folders of `baselines`, and in
+/// `registry`, if there is one. `jobs` baselines are read at once.
+///
+/// # Errors
+/// When a baseline is found and turns out to be something else, when the registry does not answer, or when
+/// a temporary file fails. A delta that is wrong is a [`Problem`].
+pub async fn prove(
+    payload: Arc<Payload>,
+    registry: Option<Registry>,
+    baselines: Baselines,
+    jobs: usize,
+    reporter: Arc<dyn Reporter>,
+) -> anyhow::Result<Proof> {
+    let finder = Finder { payload: Arc::clone(&payload), registry, baselines, reporter };
+    let index = payload.index();
+    let repositories = places_named(&payload);
+    let mut proof = Proof::default();
+    let mut places: BTreeMap<Digest, Option<Place>> = BTreeMap::new();
+    let mut provable = BTreeSet::new();
+    for blob in &index.blobs {
+        let Travels::Delta { baselines } = &blob.travels else { continue };
+        let only = BTreeSet::from([&blob.digest]);
+        if let Err(error) = Restorer::open(&payload, &only, &finder.baselines.workdir) {
+            proof.problems.push(error.into());
+            continue;
+        }
+        let mut is_provable = true;
+        for digest in baselines {
+            if !places.contains_key(digest) {
+                let named = repositories.get(digest).map_or(&[][..], Vec::as_slice);
+                let candidates = [named, &finder.baselines.repositories].concat();
+                places.insert(digest.clone(), finder.place(digest, &candidates).await?);
+            }
+            is_provable &= places[digest].is_some();
+        }
+        if is_provable {
+            provable.insert(&blob.digest);
+        } else {
+            proof.unproved.push(blob.digest.clone());
+        }
+    }
+    let places = places.into_iter().filter_map(|(digest, place)| Some((digest, place?))).collect();
+    let restorer = Arc::new(Restorer::open(&payload, &provable, &finder.baselines.workdir)?);
+    finder.feed_all(&restorer, &places, jobs).await?;
+    let (blobs, bytes) = restorer.blobs().fold((0, 0), |(n, sum), (_, size)| (n + 1, sum + size));
+    finder.reporter.phase("rebuilding".to_owned());
+    finder.reporter.report(Event::Total { blobs, bytes });
+    let reporter = finder.reporter;
+    let rebuild = move || {
+        for (digest, bytes) in restorer.blobs() {
+            reporter.report(Event::BlobStarted { digest: digest.clone(), bytes });
+            match restorer.restore(digest, io::sink()) {
+                Ok(()) => {
+                    reporter.report(Event::BlobAdvanced { digest: digest.clone(), bytes });
+                    let how = Arrival::Verified;
+                    reporter.report(Event::BlobFinished { digest: digest.clone(), how });
+                    proof.proved.push(digest.clone());
+                }
+                Err(error) => proof.problems.push(error.into()),
+            }
+        }
+        proof
+    };
+    Ok(tokio::task::spawn_blocking(rebuild).await?)
+}
+
+/// For each blob that the payload expects somewhere, where.
+fn places_named(payload: &Payload) -> BTreeMap<&Digest, Vec<RepositoryName>> {
+    let index = payload.index();
+    let expected = index.blobs.iter().filter_map(|blob| match &blob.travels {
+        Travels::Expected { repositories } => Some((&blob.digest, repositories.clone())),
+        _ => None,
+    });
+    let only = index.baselines.iter().map(|blob| (&blob.digest, blob.repositories.clone()));
+    expected.chain(only).collect()
+}
