@@ -13,7 +13,7 @@ use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive, ZipReadOptions};
 
 use super::doubles::{self, Renamed, Renames};
-use super::error::{Fault, Length, ZipFault};
+use super::fault::{Fault, Length, ZipFault};
 use super::source::{BlobReader, Extent, Method};
 use super::torn;
 use crate::window::Window;

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use super::charon::MANIFESTS_FOLDER;
-use super::error::{Fault, ZipFault};
+use super::fault::{Fault, ZipFault};
 use super::headers::{DIRECTORY_SIGNATURE, EXTRA_ZIP64, LOCAL_BYTES, RECORD_BYTES};
 use crate::window::fill_at;
 

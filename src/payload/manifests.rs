@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::directory::{Directory, ZipEntry};
-use super::error::Fault;
+use super::fault::Fault;
 use crate::digest::{Digest, Mismatch};
 use crate::manifest::{MANIFEST_MAX_BYTES, Manifest, MediaType};
 

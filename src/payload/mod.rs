@@ -7,6 +7,7 @@ pub mod charon;
 mod directory;
 mod doubles;
 mod error;
+mod fault;
 mod headers;
 pub mod index;
 mod manifests;
@@ -18,7 +19,8 @@ mod structure;
 mod torn;
 mod writer;
 
-pub use error::{Error, Fault, Length};
+pub use error::Error;
+pub use fault::{Fault, Length};
 pub use headers::{Kind, PlannedEntry, payload_length};
 pub use index::*;
 pub use manifests::MANIFESTS_MAX_BYTES;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde::Deserialize;
 
 use super::directory::{Directory, ZipEntry};
-use super::error::Fault;
+use super::fault::Fault;
 use super::index::{self, INDEX_MAX_BYTES, Index, Travels, VERSION};
 use super::manifests::{Manifests, Promise};
 use super::reader::{Contents, Promised};

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use super::charon;
 use super::directory::Directory;
-use super::error::{Error, Fault, NotRegular};
+use super::error::Error;
+use super::fault::{Fault, NotRegular};
 use super::headers::DESCRIPTOR_SIGNATURE;
 use super::index::{self, Index};
 use super::manifests::Manifests;

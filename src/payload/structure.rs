@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::error::Fault;
+use super::fault::Fault;
 use super::index::{Image, ImageState, Index};
 use super::manifests::Manifests;
 use super::native;

@@ -7,7 +7,7 @@
 use std::fs::File;
 
 use super::doubles::zip64_value;
-use super::error::{Fault, Length};
+use super::fault::{Fault, Length};
 use super::headers::{
     DESCRIPTOR_SIGNATURE, DIRECTORY_SIGNATURE, DirectoryLength, END_SIGNATURE, LOCAL_BYTES,
     LOCAL_SIGNATURE,

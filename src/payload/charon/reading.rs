@@ -9,7 +9,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use crate::digest::{Algorithm, Digest};
 use crate::manifest::Descriptor;
 use crate::payload::directory::{Directory, ZipEntry};
-use crate::payload::error::Fault;
+use crate::payload::fault::Fault;
 use crate::payload::index::{
     Blob, Entry, INDEX_MAX_BYTES, Image, ImageState, Index, ManifestEntry, TagTarget, Travels,
     VERSION,
