@@ -41,6 +41,9 @@ pub(super) fn add_payload(baseline: &mut Baseline, path: &Path) -> anyhow::Resul
     let payload = Payload::open(path)
         .with_context(|| format!("cannot take payload `{}` as baseline", path.display()))?;
     let index = payload.index();
+    let is_left_out = |blob: &&Blob| matches!(blob.travels, Travels::LeftOut { .. });
+    let left_out: HashSet<&Digest> =
+        index.blobs.iter().filter(is_left_out).map(|blob| &blob.digest).collect();
     for image in &index.images {
         add_tags(baseline, &payload, image)?;
         add_brought(baseline, &payload, index, image);
