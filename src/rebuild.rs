@@ -12,10 +12,7 @@ use serde_json::Value;
 use crate::digest::Digest;
 use crate::manifest::{Manifest, MediaType};
 
-/// Indexes that were written anew, by the digest of the original.
-pub(crate) type Rebuilt = BTreeMap<Digest, Manifest>;
-
-/// Everything that is rebuilt where no index of `manifests` may be sparse. They come children before
+/// Everything that is rebuilt, by the digest of the original, where no index of `manifests` may be sparse. They come children before
 /// parents; `travels` says which manifests do.
 ///
 /// # Errors
@@ -23,12 +20,12 @@ pub(crate) type Rebuilt = BTreeMap<Digest, Manifest>;
 pub(crate) fn rebuild_all<'a>(
     manifests: impl IntoIterator<Item = &'a Manifest>,
     travels: impl Fn(&Digest) -> bool,
-) -> anyhow::Result<Rebuilt> {
-    let mut rebuilt = Rebuilt::new();
+) -> anyhow::Result<BTreeMap<Digest, Manifest>> {
+    let mut rebuilt = BTreeMap::new();
     for manifest in manifests {
         let changes = |digest: &Digest| !travels(digest) || rebuilt.contains_key(digest);
         if manifest.children().iter().any(|child| changes(&child.digest)) {
-            let new = rebuild(manifest, &travels, &rebuilt)?;
+            let new = rebuild(manifest, &travels, |digest| rebuilt.get(digest))?;
             rebuilt.insert(manifest.digest().clone(), new);
         }
     }
@@ -41,10 +38,10 @@ pub(crate) fn rebuild_all<'a>(
 ///
 /// # Errors
 /// When the index has not the shape that it had when it was read, which no reader lets through.
-pub(crate) fn rebuild(
+pub(crate) fn rebuild<'a>(
     index: &Manifest,
     travels: impl Fn(&Digest) -> bool,
-    rebuilt: &Rebuilt,
+    rebuilt: impl Fn(&Digest) -> Option<&'a Manifest>,
 ) -> anyhow::Result<Manifest> {
     let mut json: Value = serde_json::from_slice(&index.raw)?;
     let children = json
@@ -60,7 +57,7 @@ pub(crate) fn rebuild(
         !is_manifest(child) || digest_of(child).is_some_and(|digest| travels(&digest))
     });
     for child in children {
-        let new = digest_of(child).and_then(|digest| rebuilt.get(&digest));
+        let new = digest_of(child).and_then(|digest| rebuilt(&digest));
         if let (Some(new), Some(child)) = (new, child.as_object_mut()) {
             child.insert("digest".to_owned(), new.digest().to_string().into());
             child.insert("size".to_owned(), new.descriptor.size.into());
@@ -88,7 +85,7 @@ mod tests {
             child(&kept, "amd64")
         );
         let index = Manifest::parse(Bytes::from(json), None).expect("an index");
-        let new = rebuild(&index, |digest| *digest == kept, &BTreeMap::new()).expect("rebuilt");
+        let new = rebuild(&index, |digest| *digest == kept, |_| None).expect("rebuilt");
         assert_ne!(new.digest(), index.digest());
         assert_eq!(new.children(), &index.children()[1..]);
         let text = String::from_utf8(new.raw.to_vec()).expect("text");
@@ -101,7 +98,7 @@ mod tests {
         let json =
             format!(r#"{{"manifests":[{{"mediaType":"text/plain","digest":"{note}","size":4}}]}}"#);
         let index = Manifest::parse(Bytes::from(json), None).expect("an index");
-        let new = rebuild(&index, |_| false, &Rebuilt::new()).expect("rebuilt");
+        let new = rebuild(&index, |_| false, |_| None).expect("rebuilt");
         assert_eq!(new.blobs().map(|blob| &blob.digest).collect::<Vec<_>>(), [&note]);
     }
 
@@ -114,8 +111,8 @@ mod tests {
             r#"{{"manifests":[{{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"{old}","size":1}}]}}"#
         );
         let outer = Manifest::parse(Bytes::from(json), None).expect("an index");
-        let rebuilt = BTreeMap::from([(old, inner.clone())]);
-        let new = rebuild(&outer, |_| true, &rebuilt).expect("rebuilt");
+        let rebuilt = |digest: &Digest| (*digest == old).then_some(&inner);
+        let new = rebuild(&outer, |_| true, rebuilt).expect("rebuilt");
         let all = rebuild_all([&outer], |_| false).expect("rebuilt");
         assert!(all[outer.digest()].children().is_empty());
         assert!(rebuild_all([&outer], |_| true).expect("nothing to do").is_empty());

@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, Manifest};
 use crate::names::FarNames;
-use crate::payload::index::{Image, Index, Travels};
+use crate::payload::index::{Image, Travels};
 use crate::payload::{Format, Payload};
 use crate::plan::Baseline;
 use crate::rebuild::rebuild_all;
@@ -44,9 +44,14 @@ pub(super) fn add_payload(baseline: &mut Baseline, path: &Path) -> anyhow::Resul
     let is_left_out = |blob: &&Blob| matches!(blob.travels, Travels::LeftOut { .. });
     let left_out: HashSet<&Digest> =
         index.blobs.iter().filter(is_left_out).map(|blob| &blob.digest).collect();
+    let places = index
+        .images
+        .iter()
+        .flat_map(|image| image.manifests.iter().map(|digest| (&image.repository, digest)));
+    let travelling: HashSet<(&RepositoryName, &Digest)> = places.collect();
     for image in &index.images {
-        add_tags(baseline, &payload, image)?;
-        add_brought(baseline, &payload, index, image);
+        add_tags(baseline, &payload, image, &travelling)?;
+        add_brought(baseline, &payload, image, &left_out);
     }
     for blob in &index.blobs {
         if let Travels::Expected { repositories } = &blob.travels {
@@ -69,9 +74,15 @@ fn add_held(baseline: &mut Baseline, held: &Descriptor, repositories: &[Reposito
 
 /// Adds what the image's tags name since: also the index that was written where a sparse one was
 /// refused.
-fn add_tags(baseline: &mut Baseline, payload: &Payload, image: &Image) -> anyhow::Result<()> {
+fn add_tags(
+    baseline: &mut Baseline,
+    payload: &Payload,
+    image: &Image,
+    travelling: &HashSet<(&RepositoryName, &Digest)>,
+) -> anyhow::Result<()> {
     let manifests = image.manifests.iter().filter_map(|digest| payload.manifest(digest));
-    let rebuilt = rebuild_all(manifests, |digest| payload.manifest(digest).is_some())?;
+    let rebuilt =
+        rebuild_all(manifests, |digest| travelling.contains(&(&image.repository, digest)))?;
     for target in &image.tags {
         for digest in target.digest.iter().flat_map(|digest| {
             [Some(digest), rebuilt.get(digest).map(Manifest::digest)].into_iter().flatten()
@@ -82,13 +93,12 @@ fn add_tags(baseline: &mut Baseline, payload: &Payload, image: &Image) -> anyhow
     Ok(())
 }
 
-fn add_brought(baseline: &mut Baseline, payload: &Payload, index: &Index, image: &Image) {
-    let left_out: HashSet<&Digest> = index
-        .blobs
-        .iter()
-        .filter(|blob| matches!(blob.travels, Travels::LeftOut { .. }))
-        .map(|blob| &blob.digest)
-        .collect();
+fn add_brought(
+    baseline: &mut Baseline,
+    payload: &Payload,
+    image: &Image,
+    left_out: &HashSet<&Digest>,
+) {
     // A reference of docker-charon's format names no registry, so it leads nowhere.
     let source = match payload.format() {
         Format::Native => Reference::parse(&image.reference, &RegistryHost::docker_hub()).ok(),

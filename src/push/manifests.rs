@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use crate::digest::Digest;
 use crate::failure::Hinted;
 use crate::manifest::Manifest;
-use crate::rebuild::{Rebuilt, rebuild};
+use crate::rebuild::rebuild;
 use crate::reference::{RepositoryName, TagOrDigest};
 use crate::registry;
 
@@ -17,77 +17,97 @@ use super::{Push, SparseIndexes};
 
 /// A manifest and a repository that it goes to.
 type Place<'a> = (RepositoryName, &'a Manifest);
+/// Which manifests go to which repositories.
+type Travelling<'a> = BTreeSet<(&'a RepositoryName, &'a Digest)>;
+
+/// Indexes that were written anew.
+#[derive(Default)]
+pub(super) struct Rebuilt(BTreeMap<(RepositoryName, Digest), Manifest>);
+
+impl Rebuilt {
+    /// What stands in `repository` for the manifest `original`; `None` where that is there itself.
+    pub(super) fn get(&self, repository: &RepositoryName, original: &Digest) -> Option<&Manifest> {
+        self.0.get(&(repository.clone(), original.clone()))
+    }
+}
 
 impl Push {
     /// Puts the manifests of `targets` into their repositories by digest: first those without
     /// children, then level by level the indexes above them.
     pub(super) async fn send_manifests(&self, targets: &[Target<'_>]) -> anyhow::Result<Rebuilt> {
-        let mut rebuilt = Rebuilt::new();
+        let travelling: Travelling<'_> = targets.iter().flat_map(places).collect();
+        let mut rebuilt = Rebuilt::default();
         for level in levels(targets) {
             let puts = level.into_iter().map(|(repository, manifest)| {
-                let rebuilt = &rebuilt;
-                async move { self.put_or_rebuild(&repository, manifest, rebuilt).await }
+                let (travelling, rebuilt) = (&travelling, &rebuilt);
+                async move {
+                    let put = self.put_or_rebuild(&repository, manifest, travelling, rebuilt).await;
+                    anyhow::Ok(put?.map(|new| ((repository, manifest.digest().clone()), new)))
+                }
             });
-            let new: Vec<Option<(Digest, Manifest)>> =
+            let new: Vec<Option<_>> =
                 stream::iter(puts).buffer_unordered(self.jobs).try_collect().await?;
-            rebuilt.extend(new.into_iter().flatten());
+            rebuilt.0.extend(new.into_iter().flatten());
         }
         Ok(rebuilt)
     }
 
+    /// Puts a manifest, or where its registry misses children, a new index of those that travel, which
+    /// is given back. One that a former push wrote is found, so that nothing is refused again.
     async fn put_or_rebuild(
         &self,
         repository: &RepositoryName,
         manifest: &Manifest,
+        travelling: &Travelling<'_>,
         rebuilt: &Rebuilt,
-    ) -> anyhow::Result<Option<(Digest, Manifest)>> {
-        if let Some(new) = self.find_rebuilt(repository, manifest, rebuilt).await? {
-            return Ok(Some((manifest.digest().clone(), new)));
-        }
-        let over_rebuilt =
-            manifest.children().iter().any(|child| rebuilt.contains_key(&child.digest));
-        if !over_rebuilt {
-            let refused = match self.put_unless_there(repository, manifest).await {
-                Ok(()) => return Ok(None),
-                Err(error) => error,
-            };
-            if !self.is_sparse(manifest) || !may_be_about_children(&refused) {
-                return Err(explained(refused, manifest));
+    ) -> anyhow::Result<Option<Manifest>> {
+        let travels = |digest: &Digest| travelling.contains(&(repository, digest));
+        let replaced = |digest: &Digest| rebuilt.get(repository, digest);
+        let children = || manifest.children().iter().map(|child| &child.digest);
+        let is_over_rebuilt = children().any(|child| replaced(child).is_some());
+        let is_sparse = !children().all(travels);
+        if !is_over_rebuilt {
+            if self.is_there(repository, manifest).await? {
+                return Ok(None);
             }
-            if self.sparse_indexes == SparseIndexes::Keep {
-                return Err(self.refused_sparse(repository, manifest, refused));
+            if !is_sparse || self.sparse_indexes == SparseIndexes::Keep {
+                return match self.try_to_put(repository, manifest).await? {
+                    Ok(()) => Ok(None),
+                    Err(refused) if is_sparse => {
+                        Err(self.refused_sparse(repository, manifest, refused))
+                    }
+                    Err(refused) => Err(refused.into()),
+                };
             }
         }
-        let new = self.rebuild(manifest, rebuilt)?;
-        self.put_unless_there(repository, &new).await?;
+        let new = rebuild(manifest, travels, replaced)
+            .with_context(|| format!("cannot rebuild index `{}`", manifest.digest()))?;
+        if self.is_there(repository, &new).await? {
+            return Ok(Some(new));
+        }
+        if !is_over_rebuilt && self.try_to_put(repository, manifest).await?.is_ok() {
+            return Ok(None);
+        }
+        self.put(repository, &new).await?;
         self.reporter.warn(format!(
             "index `{}` is replaced by a new one of the platforms that travel, `{}`: its digest is new, \
              and signatures of the old one do not hold for it",
             manifest.digest(),
             new.digest()
         ));
-        Ok(Some((manifest.digest().clone(), new)))
+        Ok(Some(new))
     }
 
-    fn rebuild(&self, manifest: &Manifest, rebuilt: &Rebuilt) -> anyhow::Result<Manifest> {
-        rebuild(manifest, |digest| self.payload.manifest(digest).is_some(), rebuilt)
-            .with_context(|| format!("cannot rebuild index `{}`", manifest.digest()))
-    }
-
-    /// The index that a former push wrote anew and that is there, so that nothing is refused again.
-    async fn find_rebuilt(
+    /// Puts a manifest. The inner error is a refusal that may mean that children are missing.
+    async fn try_to_put(
         &self,
         repository: &RepositoryName,
         manifest: &Manifest,
-        rebuilt: &Rebuilt,
-    ) -> anyhow::Result<Option<Manifest>> {
-        if self.sparse_indexes == SparseIndexes::Keep || !self.is_sparse(manifest) {
-            return Ok(None);
+    ) -> anyhow::Result<Result<(), registry::Error>> {
+        match self.put(repository, manifest).await {
+            Err(refused) if !may_be_about_children(&refused) => Err(explained(refused, manifest)),
+            put => Ok(put),
         }
-        let new = self.rebuild(manifest, rebuilt)?;
-        let which = TagOrDigest::Digest(new.digest().clone());
-        let there = self.registry.head_manifest(repository, &which).await?;
-        Ok(there.map(|_| new))
     }
 
     fn refused_sparse(
@@ -122,16 +142,28 @@ impl Push {
         repository: &RepositoryName,
         manifest: &Manifest,
     ) -> Result<(), registry::Error> {
-        let which = TagOrDigest::Digest(manifest.digest().clone());
-        if self.registry.head_manifest(repository, &which).await?.is_some() {
+        if self.is_there(repository, manifest).await? {
             return Ok(());
         }
-        self.registry.put_manifest(repository, &which, manifest).await?;
-        Ok(())
+        self.put(repository, manifest).await
     }
 
-    fn is_sparse(&self, manifest: &Manifest) -> bool {
-        manifest.children().iter().any(|child| self.payload.manifest(&child.digest).is_none())
+    async fn is_there(
+        &self,
+        repository: &RepositoryName,
+        manifest: &Manifest,
+    ) -> Result<bool, registry::Error> {
+        let which = TagOrDigest::Digest(manifest.digest().clone());
+        Ok(self.registry.head_manifest(repository, &which).await?.is_some())
+    }
+
+    async fn put(
+        &self,
+        repository: &RepositoryName,
+        manifest: &Manifest,
+    ) -> Result<(), registry::Error> {
+        let which = TagOrDigest::Digest(manifest.digest().clone());
+        self.registry.put_manifest(repository, &which, manifest).await.map(drop)
     }
 }
 
@@ -157,6 +189,10 @@ fn explained(refused: registry::Error, manifest: &Manifest) -> anyhow::Error {
     let hint = "let the registry take them (zot: `\"compat\": [\"docker2s2\"]` under `http`), or convert the \
                 image to the OCI's format before it is packed: its digest is then another";
     anyhow::Error::new(refused).context(Hinted::new(cannot, hint))
+}
+
+fn places<'a>(target: &'a Target<'_>) -> impl Iterator<Item = (&'a RepositoryName, &'a Digest)> {
+    target.manifests.iter().map(|manifest| (&target.repository, manifest.digest()))
 }
 
 /// The manifests of all targets by their height: those without children first.

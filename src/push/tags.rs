@@ -6,9 +6,9 @@ use crate::digest::Digest;
 use crate::failure::Hinted;
 use crate::manifest::Manifest;
 use crate::payload::index::TagTarget;
-use crate::rebuild::Rebuilt;
 use crate::reference::{RepositoryName, Tag, TagOrDigest};
 
+use super::manifests::Rebuilt;
 use super::report::{KeptTag, PushReport, PushedImage, RefusedTag};
 use super::targets::Target;
 use super::{Push, TagPolicy};
@@ -67,11 +67,9 @@ impl Push {
         let mut report = PushReport::default();
         let (mut tags, mut companions) = (Vec::new(), Vec::new());
         for TagTarget { tag, digest, former } in &target.image.tags {
-            let Some(manifest) = digest.as_ref().and_then(|digest| self.manifest(digest, rebuilt))
-            else {
-                continue;
-            };
             let (name, repository) = (target.image.name.clone(), target.repository.clone());
+            let stands = |digest| self.manifest(&repository, digest, rebuilt);
+            let Some(manifest) = digest.as_ref().and_then(stands) else { continue };
             let wanted = manifest.digest().clone();
             match self.set_tag(&repository, tag, former, manifest).await? {
                 Outcome::Set => tags.push((tag.clone(), wanted)),
@@ -106,8 +104,13 @@ impl Push {
     }
 
     /// The manifest that stands for `digest`: the one written anew where there is one.
-    fn manifest<'a>(&'a self, digest: &Digest, rebuilt: &'a Rebuilt) -> Option<&'a Manifest> {
-        rebuilt.get(digest).or_else(|| self.payload.manifest(digest))
+    fn manifest<'a>(
+        &'a self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        rebuilt: &'a Rebuilt,
+    ) -> Option<&'a Manifest> {
+        rebuilt.get(repository, digest).or_else(|| self.payload.manifest(digest))
     }
 
     async fn set_tag(

@@ -35,6 +35,10 @@ fn of(job: &Job, platforms: &[&str], images: &[&str]) -> MakeRequest {
     MakeRequest { platforms, ..job.request(images) }
 }
 
+fn rebuilding(job: &Job) -> PushRequest {
+    PushRequest { sparse_indexes: SparseIndexes::Rebuild, ..job.push_request() }
+}
+
 fn job() -> (Job, Several) {
     let (job, several) = (Job::new(), several());
     job.source.put("app", "1", &several.index);
@@ -142,8 +146,7 @@ async fn a_media_type_that_is_refused_is_named_whether_or_not_all_platforms_trav
         };
         let fault = Fault::matching(is_refused, Effect::Status(415, vec![]));
         job.far.fail(fault.always());
-        let rebuild = PushRequest { sparse_indexes: SparseIndexes::Rebuild, ..job.push_request() };
-        let failed = job.fail_to_push(&packed.path, rebuild).await;
+        let failed = job.fail_to_push(&packed.path, rebuilding(&job)).await;
         failed.assert(ExitCode::Registry, &["media type", refused, "docker2s2"]);
         assert!(!failed.text.contains("--rebuild-index"), "{}", failed.text);
         assert_eq!(job.far.tags("app"), Vec::<String>::new());
@@ -155,8 +158,7 @@ async fn a_rebuilt_index_has_the_unchanged_children_and_a_new_digest() {
     let (job, several) = job();
     let two = of(&job, &["linux/amd64", "linux/arm/v7"], &["app:1"]);
     let packed = job.pack_as("payload.zip", two).await;
-    let rebuild = || PushRequest { sparse_indexes: SparseIndexes::Rebuild, ..job.push_request() };
-    let pushed = job.push_as(&packed.path, rebuild()).await;
+    let pushed = job.push_as(&packed.path, rebuilding(&job)).await;
     assert_eq!(pushed.report.exit_code(), ExitCode::Done);
     assert_told(&pushed.warnings, &[&several.index.digest().to_string(), "its digest is new"]);
     let found = job.far.tagged("app", "1").expect("a tag");
@@ -171,7 +173,7 @@ async fn a_rebuilt_index_has_the_unchanged_children_and_a_new_digest() {
     assert_eq!(new.children()[0].platform, several.index.manifest.children()[0].platform);
     assert_eq!(dangling(&job.far), Vec::<String>::new());
     // Once more: the same index, and the tag stays.
-    let again = job.push_as(&packed.path, rebuild()).await;
+    let again = job.push_as(&packed.path, rebuilding(&job)).await;
     assert_eq!(again.report.exit_code(), ExitCode::Done);
     assert_eq!(job.far.tagged("app", "1"), Some(found));
 }
@@ -180,9 +182,45 @@ async fn a_rebuilt_index_has_the_unchanged_children_and_a_new_digest() {
 async fn a_rebuilt_index_is_not_needed_where_everything_travels() {
     let (job, several) = job();
     let packed = job.pack("payload.zip", &["app:1"]).await;
-    let rebuild = PushRequest { sparse_indexes: SparseIndexes::Rebuild, ..job.push_request() };
-    job.push_as(&packed.path, rebuild).await;
+    job.push_as(&packed.path, rebuilding(&job)).await;
     assert_eq!(job.far.tagged("app", "1").as_ref(), Some(several.index.digest()));
+}
+
+/// A payload of some platforms came first, then one of all of them, then the first one again.
+#[tokio::test]
+async fn an_original_index_is_not_replaced_by_one_that_was_rebuilt_before() {
+    let (job, several) = job();
+    let two = of(&job, &["linux/amd64", "linux/arm/v7"], &["app:1"]);
+    let some = job.pack_as("some.zip", two).await;
+    let all = job.pack("all.zip", &["app:1"]).await;
+    let original = Some(several.index.digest().clone());
+    for (payload, is_original) in [(&some, false), (&all, true), (&some, true)] {
+        job.push_as(&payload.path, rebuilding(&job)).await;
+        assert_eq!(job.far.tagged("app", "1") == original, is_original);
+    }
+}
+
+#[tokio::test]
+async fn an_index_is_sparse_where_only_another_image_brings_its_child() {
+    let sparse = Options { sparse_allowed: true, ..Options::default() };
+    let job = Job::with(sparse, Options::default());
+    let [kept, lost] = [("linux/amd64", 1), ("linux/arm64", 2)]
+        .map(|(platform, seed)| Image::oci_for(platform, &[random_layer(seed, 100)]));
+    let index = Image::index(&[kept.clone(), lost.clone()]);
+    job.source.put("app", "1", &Image { children: vec![kept.clone()], ..index });
+    job.source.put("other", "1", &lost);
+    let packed = job.pack("payload.zip", &["app:1", "other:1"]).await;
+    let failed = job.fail_to_push(&packed.path, job.push_request()).await;
+    failed.assert(ExitCode::Registry, &["refuses index", "had lost", "`--rebuild-index`"]);
+    job.push_as(&packed.path, rebuilding(&job)).await;
+    let raw = job.far.manifest("app", "1").expect("an index");
+    let new = Manifest::parse(raw, None).expect("an index");
+    let children: Vec<&Digest> = new.children().iter().map(|child| &child.digest).collect();
+    assert_eq!(children, [kept.digest()]);
+    // The next payload knows which digest the tag has got.
+    let request = MakeRequest { against: vec![packed.path], ..job.request(&["app:1"]) };
+    let next = job.pack_as("next.zip", request).await.open();
+    assert!(next.index().images[0].tags[0].former.contains(new.digest()));
 }
 
 #[tokio::test]
