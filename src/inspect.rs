@@ -67,7 +67,7 @@ pub struct InspectedImage {
     pub resolved: Option<ManifestEntry>,
     /// The tags that a push sets.
     pub tags: Vec<TagTarget>,
-    /// The platforms that are in the payload, where they are known.
+    /// The platforms that are in the payload, where they are known, with versions of operating systems.
     pub platforms: Vec<String>,
     /// Its manifests and indexes, children before parents.
     pub manifests: Vec<Digest>,
@@ -267,7 +267,7 @@ fn platforms(payload: &Payload, manifests: &[&Manifest]) -> Vec<String> {
         let platform = match by_index.get(manifest.digest()) {
             // BuildKit's attestations call their platform so.
             Some(platform) if platform.os == "unknown" => None,
-            Some(platform) => Some(platform.to_string()),
+            Some(platform) => Some(platform.with_version()),
             None => platform_in_config(payload, manifest),
         };
         platforms.extend(platform.filter(|platform| !platforms.contains(platform)));
@@ -282,6 +282,8 @@ fn platform_in_config(payload: &Payload, manifest: &Manifest) -> Option<String> 
         os: String,
         architecture: String,
         variant: Option<String>,
+        #[serde(rename = "os.version")]
+        os_version: Option<String>,
     }
     let config = manifest.blobs().find(|blob| blob.media_type.is_image_config())?;
     let reader = payload.blob(&config.digest)?;
@@ -296,7 +298,7 @@ fn platform_in_config(payload: &Payload, manifest: &Manifest) -> Option<String> 
     let mut verifier = Verifier::new(config.digest.clone(), config.size);
     verifier.update(&bytes).ok()?;
     verifier.finish().ok()?;
-    let Config { os, architecture, variant } = serde_json::from_slice(&bytes).ok()?;
+    let Config { os, architecture, variant, os_version } = serde_json::from_slice(&bytes).ok()?;
     let variant = variant.filter(|variant| !variant.is_empty());
-    Some(Platform { os, architecture, variant, os_version: None }.to_string())
+    Some(Platform { os, architecture, variant, os_version }.with_version())
 }

@@ -56,6 +56,18 @@ impl Platform {
         }
     }
 
+    /// The platform with the version of its operating system where that is known, in containerd's
+    /// notation: `windows(10.0.20348)/amd64`.
+    pub fn with_version(&self) -> String {
+        match &self.os_version {
+            Some(version) if !version.is_empty() => {
+                let os = format!("{}({version})", or_unknown(&self.os));
+                Self { os, ..self.clone() }.to_string()
+            }
+            _ => self.to_string(),
+        }
+    }
+
     /// The platform as part of a tag: `linux-arm-v7`.
     pub fn tag_form(&self) -> String {
         self.to_string().replace('/', "-")
@@ -126,9 +138,10 @@ mod tests {
 
     #[test]
     fn a_platform_from_json_cannot_steer_a_terminal() {
-        let json = r#"{"os":"linux\u001b[2J","architecture":"a\nb","variant":"v\u202e"}"#;
+        let json = r#"{"os":"linux\u001b[2J","architecture":"a\nb","variant":"v\u202e","os.version":"\r1"}"#;
         let platform: Platform = serde_json::from_str(json).expect("a platform");
         assert_eq!(platform.to_string(), r"linux\u{1b}[2J/a\u{a}b/v\u{202e}");
+        assert_eq!(platform.with_version(), r"linux\u{1b}[2J(\u{d}1)/a\u{a}b/v\u{202e}");
     }
 
     #[test]

@@ -127,7 +127,7 @@ fn sum(sum: Sum) -> String {
 fn platforms(platforms: &[String]) -> String {
     match escaped(&platforms.join(", ")) {
         none if none.is_empty() => "-".to_owned(),
-        long if long.chars().count() > PLATFORMS_MAX_CHARS => {
+        long if platforms.len() > 1 && long.chars().count() > PLATFORMS_MAX_CHARS => {
             format!("{} platforms", platforms.len())
         }
         list => list,

@@ -243,7 +243,7 @@ impl<'a> Resolver<'a> {
             return Ok(());
         }
         let list = |platforms: &[Platform]| {
-            platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            platforms.iter().map(Platform::with_version).collect::<Vec<_>>().join(", ")
         };
         let images = root.children().iter().filter(|child| child.attests_to().is_none());
         let offered: Vec<Platform> = images.filter_map(|child| child.platform.clone()).collect();

@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::manifest::Manifest;
 use crate::payload::index::{ImageState, Travels};
 use crate::plan::{Plan, PlannedBlob};
+use crate::platform::Platform;
 use crate::registry::PullQuota;
 use crate::savings::Savings;
 use crate::units::format_bytes;
@@ -56,7 +57,8 @@ pub struct ImageSummary {
 /// What one platform of an image costs, shared blobs included.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PlatformSummary {
-    /// The platform, or `unknown` where the index does not say.
+    /// The platform with the version of its operating system, or `unknown` where the index does not
+    /// say.
     pub platform: String,
     /// Its cost.
     #[serde(flatten)]
@@ -172,7 +174,8 @@ impl<'a> Index<'a> {
                 let mut cost = Cost::default();
                 self.add(&mut cost, &child.digest, &mut BTreeSet::new());
                 let platform = child.platform.as_ref();
-                let platform = platform.map_or_else(|| "unknown".to_owned(), ToString::to_string);
+                let platform =
+                    platform.map_or_else(|| "unknown".to_owned(), Platform::with_version);
                 PlatformSummary { platform, cost }
             })
             .collect()
@@ -223,8 +226,11 @@ impl Summary {
 /// A table of at most a hundred columns where names allow it.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.images.iter().map(|image| image.name.chars().count());
-        let width = names.max().unwrap_or(0).max("everything".len()).max(24);
+        let rows = self.images.iter().flat_map(|image| {
+            let platforms = image.platforms.iter().map(|row| INDENT.len() + width(&row.platform));
+            platforms.chain([width(&image.name)])
+        });
+        let width = rows.max().unwrap_or(0).max("everything".len()).max(24);
         writeln!(f, "{:width$}  {:>20}  {:>20}", "image", "carried", "expected")?;
         for image in &self.images {
             if image.state == ImageState::Skipped {
@@ -233,7 +239,7 @@ impl fmt::Display for Summary {
             }
             write_row(f, &image.name, width, &image.cost)?;
             for platform in &image.platforms {
-                write_row(f, &format!("  {}", platform.platform), width, &platform.cost)?;
+                write_row(f, &format!("{INDENT}{}", platform.platform), width, &platform.cost)?;
             }
             if image.referrers > 0 {
                 writeln!(f, "  with {} that refer to it", image.referrers)?;
@@ -260,6 +266,14 @@ impl fmt::Display for Summary {
         }
         Ok(())
     }
+}
+
+/// In front of the platforms of an image.
+const INDENT: &str = "  ";
+
+/// In columns.
+fn width(text: &str) -> usize {
+    text.chars().count()
 }
 
 fn write_row(f: &mut fmt::Formatter<'_>, name: &str, width: usize, cost: &Cost) -> fmt::Result {

@@ -2,6 +2,7 @@
 
 use kharon::digest::Digest;
 use kharon::failure::ExitCode;
+use kharon::inspect::inspect;
 use kharon::make::MakeRequest;
 use kharon::manifest::Manifest;
 use kharon::push::{PushRequest, SparseIndexes};
@@ -287,25 +288,47 @@ async fn an_index_of_indexes_says_that_these_are_not_searched() {
     failed.assert(ExitCode::Usage, &["empty:1` has no linux/amd64; it names no platform"]);
 }
 
-#[tokio::test]
-async fn versions_of_windows_that_are_left_are_named() {
-    let job = Job::new();
+/// An index of one platform for three versions of its operating system.
+fn windows() -> Image {
     let image = |seed| Image::oci_for("windows/amd64", &[random_layer(seed, 100)]);
-    let children = [image(1), image(2), image(3)];
-    let index = Image::index(&children);
+    let index = Image::index(&[image(1), image(2), image(3)]);
     let mut document: Value = serde_json::from_slice(&index.manifest.raw).expect("JSON");
     for (n, version) in ["10.0.17763", "10.0.20348", "10.0.26100"].into_iter().enumerate() {
         document["manifests"][n]["platform"]["os.version"] = version.into();
     }
     let manifest = Manifest::parse(document.to_string().into(), None).expect("an index");
-    job.source.put("app", "1", &Image { manifest, ..index });
+    Image { manifest, ..index }
+}
+
+#[tokio::test]
+async fn versions_of_windows_are_told_apart_wherever_platforms_are_listed() {
+    let job = Job::new();
+    job.source.put("app", "1", &windows());
+    let expected =
+        ["windows(10.0.17763)/amd64", "windows(10.0.20348)/amd64", "windows(10.0.26100)/amd64"];
+    let packed = job.pack("payload.zip", &["app:1"]).await;
+    let costs = &packed.summary.images[0].platforms;
+    assert_eq!(costs.iter().map(|row| &row.platform).collect::<Vec<_>>(), expected);
+    let lines = packed.summary.to_string();
+    let row = lines.lines().find(|line| line.contains(expected[0])).expect("a row");
+    assert_eq!(row.len(), lines.lines().next().expect("the heads").len(), "{lines}");
+    assert_eq!(inspect(&packed.open()).images[0].platforms, expected);
+    let failed = job.fail_to_pack("none.zip", of(&job, &["linux/amd64"], &["app:1"])).await;
+    failed.assert(ExitCode::Usage, &expected);
+}
+
+#[tokio::test]
+async fn versions_of_windows_that_are_left_are_named() {
+    let job = Job::new();
+    let windows = windows();
+    job.source.put("app", "1", &windows);
     let packed = job.pack_as("payload.zip", of(&job, &["windows/amd64"], &["app:1"])).await;
     assert_told(
         &packed.warnings,
         &["app:1` has windows/amd64 for", "10.0.17763 is taken, left are 10.0.20348, 10.0.26100"],
     );
     job.push(&packed.path).await;
-    assert_eq!(job.far.tagged("app", "1").as_ref(), Some(children[0].digest()));
+    assert_eq!(job.far.tagged("app", "1").as_ref(), Some(windows.children[0].digest()));
     // Nothing is to be told where there is no choice.
     let (job, _) = self::job();
     let packed = job.pack_as("payload.zip", of(&job, &["linux/amd64"], &["app:1"])).await;
