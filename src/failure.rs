@@ -35,7 +35,9 @@ pub enum ExitCode {
 impl ExitCode {
     /// The code for `error`, from the first of its causes that has one.
     pub fn of(error: &anyhow::Error) -> Self {
-        if find::<FarContent>(error).is_some() {
+        if matches!(find::<PromptError>(error), Some(PromptError::Interrupted)) {
+            Self::Interrupted
+        } else if find::<FarContent>(error).is_some() {
             Self::Registry
         } else if find::<Usage>(error).is_some()
             || find::<NotCarriable>(error).is_some()

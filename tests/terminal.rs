@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use kharon::digest::Digest;
 use kharon::progress::{Arrival, Event, Reporter};
-use kharon::terminal::{Options, ProgressMode, Terminal, Verbosity};
+use kharon::terminal::{Login, Options, ProgressMode, PromptError, Terminal, Verbosity};
 
 const ROLE: &str = "KHARON_TERMINAL_TEST_ROLE";
 
@@ -23,13 +23,13 @@ fn second_process() {
     };
     let terminal = Terminal::open(&Options { progress, verbosity: Verbosity::Normal });
     if role == "login" {
-        let error = terminal.prompt_login("far").expect_err("nobody is there to ask");
+        let error = ask(&terminal, "far").expect_err("nobody is there to ask");
         let hints: Vec<String> = error.hint().into_iter().collect();
         terminal.print_error(&error.into(), &hints);
         return;
     }
     if role == "ask" {
-        let login = terminal.prompt_login("far:5000").expect("a login");
+        let login = ask(&terminal, "far:5000").expect("a login");
         let length = login.password.len();
         terminal.reporter().note(format!("{}, {length} characters", login.username));
         return;
@@ -37,6 +37,11 @@ fn second_process() {
     move_some_blobs(&*terminal.reporter());
     terminal.finish();
     terminal.reporter().note("all is done".to_owned());
+}
+
+fn ask(terminal: &Terminal, registry: &str) -> Result<Login, PromptError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(terminal.prompt_login(registry, None))
 }
 
 fn move_some_blobs(reporter: &dyn Reporter) {

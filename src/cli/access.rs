@@ -116,10 +116,7 @@ impl AccessArgs {
             |username: String, password: Secret| Some(Credentials::Basic { username, password });
         let username = self.username.clone().or_else(|| variable(&USERNAME_VARIABLES));
         if self.login {
-            let login = match username {
-                Some(username) => terminal.prompt_password(main.as_str(), &username)?,
-                None => terminal.prompt_login(main.as_str())?,
-            };
+            let login = terminal.prompt_login(main.as_str(), username.as_deref()).await?;
             return Ok(basic(login.username, Secret::new(login.password.as_str())));
         }
         if self.password_stdin {
@@ -142,7 +139,7 @@ impl AccessArgs {
         match (username, password) {
             (Some(username), Some(password)) => Ok(basic(username, password)),
             (Some(username), None) => {
-                let login = terminal.prompt_password(main.as_str(), &username)?;
+                let login = terminal.prompt_login(main.as_str(), Some(&username)).await?;
                 Ok(basic(login.username, Secret::new(login.password.as_str())))
             }
             (None, Some(_)) if self.password.is_some() => {

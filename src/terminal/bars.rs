@@ -34,6 +34,7 @@ struct Drawn {
     phase: String,
     blobs: Vec<(u64, ProgressBar)>,
     ended: bool,
+    hidden: bool,
 }
 
 impl Bars {
@@ -118,7 +119,7 @@ impl Surface for Bars {
 
     fn tick(&self, now: Instant) {
         let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
-        if drawn.ended {
+        if drawn.ended || drawn.hidden {
             return;
         }
         drawn.meter.sample(now, self.tally.snapshot().moved_bytes);
@@ -144,5 +145,14 @@ impl Surface for Bars {
 
     fn pause(&self, during: &mut dyn FnMut()) {
         self.screen.suspend(during);
+    }
+
+    fn hide(&self) {
+        self.drawn.lock().unwrap_or_else(PoisonError::into_inner).hidden = true;
+        let _ = self.screen.clear();
+    }
+
+    fn show(&self) {
+        self.drawn.lock().unwrap_or_else(PoisonError::into_inner).hidden = false;
     }
 }

@@ -99,6 +99,21 @@ trait Surface: Reporter {
     fn pause(&self, during: &mut dyn FnMut()) {
         during();
     }
+
+    /// Takes away what was drawn, until [`Surface::show`].
+    fn hide(&self) {}
+
+    /// Draws again.
+    fn show(&self) {}
+}
+
+/// Shows again what was hidden when it is dropped.
+struct Hidden<'a>(&'a dyn Surface);
+
+impl Drop for Hidden<'_> {
+    fn drop(&mut self) {
+        self.0.show();
+    }
 }
 
 /// Everything kharon shows and asks. Made once per run, by the binary.
@@ -152,27 +167,19 @@ impl Terminal {
         written
     }
 
-    /// Asks for a user name and a password for `registry`. Blocks.
+    /// Asks for a password for `registry`, and for a user name where none is given. Dropped while it
+    /// waits, as a signal does, it leaves the terminal as it was.
     ///
     /// # Errors
     /// Fails where stdin or stderr is no terminal, and when the person ends the input.
-    pub fn prompt_login(&self, registry: &str) -> Result<Login, PromptError> {
-        self.ask(registry, None)
-    }
-
-    /// Asks for the password of `username` at `registry`. Blocks.
-    ///
-    /// # Errors
-    /// As [`Terminal::prompt_login`].
-    pub fn prompt_password(&self, registry: &str, username: &str) -> Result<Login, PromptError> {
-        self.ask(registry, Some(username))
-    }
-
-    fn ask(&self, registry: &str, username: Option<&str>) -> Result<Login, PromptError> {
-        let registry = clean(registry);
-        let mut answer = Err(PromptError::NoTerminal(registry.clone()));
-        self.surface.pause(&mut || answer = prompt::ask_login(&registry, username));
-        answer
+    pub async fn prompt_login(
+        &self,
+        registry: &str,
+        username: Option<&str>,
+    ) -> Result<Login, PromptError> {
+        self.surface.hide();
+        let _hidden = Hidden(&*self.surface);
+        prompt::ask_login(clean(registry), username.map(str::to_owned)).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! Questions to a person, and passwords from a pipe.
 
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Write as _};
 
 /// The longest password read from a pipe: tokens have some kilobytes, and a file named by mistake
 /// should not fill the memory.
@@ -30,6 +30,9 @@ pub enum PromptError {
     /// The terminal or the pipe failed, or the person ended the input.
     #[error("cannot read the login")]
     Input(#[source] io::Error),
+    /// Ctrl-C was typed.
+    #[error("the login was interrupted")]
+    Interrupted,
     /// The pipe held no password.
     #[error("expected a password on standard input, found nothing")]
     NoPassword,
@@ -55,19 +58,65 @@ impl PromptError {
             Self::NoPassword | Self::PasswordTooLong | Self::PasswordEncoding => {
                 Some("--password-stdin reads the first line of standard input".to_owned())
             }
-            Self::Input(_) => None,
+            Self::Input(_) | Self::Interrupted => None,
         }
     }
 }
 
-/// Asks for what is missing of a login, on stderr.
-pub(super) fn ask_login(registry: &str, username: Option<&str>) -> Result<Login, PromptError> {
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        return Err(PromptError::NoTerminal(registry.to_owned()));
+/// The terminal's settings before a question, which come back however the question ends: the thread
+/// that asks waits for a line's end, and not for a signal.
+struct Asked {
+    #[cfg(unix)]
+    settings: Option<rustix::termios::Termios>,
+    is_answered: bool,
+}
+
+impl Asked {
+    fn new() -> Self {
+        Self {
+            #[cfg(unix)]
+            settings: rustix::termios::tcgetattr(io::stdin()).ok(),
+            is_answered: false,
+        }
     }
-    let failed = |error: dialoguer::Error| PromptError::Input(error.into());
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if self.is_answered {
+            return;
+        }
+        #[cfg(unix)]
+        if let Some(settings) = &self.settings {
+            use rustix::termios::{OptionalActions, tcsetattr};
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, settings);
+        }
+        // What comes next does not belong behind the question.
+        let _ = writeln!(io::stderr());
+    }
+}
+
+/// Asks for what is missing of a login, on stderr.
+pub(super) async fn ask_login(
+    registry: String,
+    username: Option<String>,
+) -> Result<Login, PromptError> {
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return Err(PromptError::NoTerminal(registry));
+    }
+    let mut asked = Asked::new();
+    let answer = tokio::task::spawn_blocking(move || ask(&registry, username)).await;
+    asked.is_answered = matches!(answer, Ok(Ok(_)));
+    answer.unwrap_or_else(|broken| Err(PromptError::Input(broken.into())))
+}
+
+fn ask(registry: &str, username: Option<String>) -> Result<Login, PromptError> {
+    let failed = |error: dialoguer::Error| match io::Error::from(error) {
+        error if error.kind() == io::ErrorKind::Interrupted => PromptError::Interrupted,
+        error => PromptError::Input(error),
+    };
     let username = match username {
-        Some(username) => username.to_owned(),
+        Some(username) => username,
         None => dialoguer::Input::<String>::new()
             .with_prompt(format!("Username for {registry}"))
             .interact_text()

@@ -1,5 +1,6 @@
 //! The binary, run as a person or a script runs it: codes, texts, JSON, and what it never says.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -27,7 +28,12 @@ impl Desk {
 
     /// The command with these arguments, in the folder.
     pub fn kharon(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kharon"));
+        self.command(assert_cmd::cargo::cargo_bin!("kharon"), arguments)
+    }
+
+    /// Any command, in the folder.
+    pub fn command(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
         for (name, _) in std::env::vars() {
             let upper = name.to_uppercase();

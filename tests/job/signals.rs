@@ -1,6 +1,7 @@
 //! Ctrl-C and SIGTERM: a clean end at once, a former payload as it was, no tag moved.
 #![cfg(unix)]
 
+use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -117,5 +118,38 @@ fn a_run_that_waits_for_a_silent_pipe_ends_too() {
         let _silent = child.stdin.take();
         let ran = end(child, "-INT");
         assert_eq!(ran.code, Some(130), "{arguments:?}: {}", ran.stderr);
+    }
+}
+
+/// On a terminal made by `script` (of Debian's bsdutils), if this machine has it.
+#[test]
+fn ctrl_c_at_a_question_for_a_login_leaves_the_terminal_as_it_was() {
+    let kharon = assert_cmd::cargo::cargo_bin!("kharon").display().to_string();
+    for (name, question) in [("", "Username for far"), ("-u me", "Password for me at far")] {
+        let desk = Desk::new();
+        // The shell must outlive the Ctrl-C, which is for all processes of the terminal.
+        let line = format!(
+            "trap : INT; {kharon} make-payload -f x.zip -r far --login {name} app; echo code=$?; stty -a"
+        );
+        let mut command = desk.command("script", &["-q", "-c", &line, "/dev/null"]);
+        let Ok(mut child) = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() else {
+            return;
+        };
+        let (mut keys, mut screen) =
+            (child.stdin.take().expect("keys"), child.stdout.take().expect("a screen"));
+        let mut shown = Vec::new();
+        while !String::from_utf8_lossy(&shown).contains(question) {
+            let mut byte = [0];
+            screen.read_exact(&mut byte).expect("a question");
+            shown.extend(byte);
+        }
+        // The question shows a moment before the terminal stops to show what is typed.
+        std::thread::sleep(Duration::from_millis(300));
+        keys.write_all(b"\x03").expect("the terminal takes keys");
+        screen.read_to_end(&mut shown).expect("an end");
+        let shown = String::from_utf8_lossy(&shown);
+        assert!(shown.contains("code=130"), "{shown}");
+        assert!(shown.contains(" echo ") && shown.contains(" icanon "), "{shown}");
+        child.wait().expect("an end");
     }
 }
