@@ -68,6 +68,8 @@ pub(super) enum Trouble {
     TlsEnded,
     /// No connection came to stand.
     Connect,
+    /// Nobody listens at the host's port, nor did before in this run.
+    Closed,
     /// The connection broke.
     Torn,
     /// No answer began in time.
@@ -214,10 +216,6 @@ impl Error {
         self.0.at.is_some()
     }
 
-    pub(super) fn is_unknown_host(&self) -> bool {
-        self.trouble() == Some(Trouble::UnknownHost)
-    }
-
     pub(super) fn retry_after(&self) -> Option<Duration> {
         self.refusal().and_then(|refusal| refusal.retry_after)
     }
@@ -255,6 +253,7 @@ impl Trouble {
             Self::Certificate => Some(format!(
                 "if `{host}` has a certificate of a private authority, name that with `--ca-file`"
             )),
+            Self::Closed => Some(format!("check the port of `{host}`, and that the registry runs")),
             Self::NotTls | Self::TlsEnded => {
                 Some(format!("if `{host}` speaks plain http, say so with `--insecure`"))
             }
@@ -300,6 +299,7 @@ impl fmt::Display for Trouble {
             Self::NotTls => f.write_str("expected TLS, found something else"),
             Self::TlsEnded => f.write_str("the connection ended where TLS should begin"),
             Self::Connect => f.write_str("no connection"),
+            Self::Closed => f.write_str("the port is closed"),
             Self::Torn => f.write_str("the connection broke"),
             Self::NoAnswer(limit) => write!(f, "no answer within {} s", limit.as_secs_f64()),
             Self::EndedEarly => f.write_str("the content ended early"),

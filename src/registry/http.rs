@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// What rustls says to bytes that are no TLS record. It is no dependency of ours, so the words have to
 /// do; a test holds them.
 const NO_TLS: &str = "received corrupt message";
+/// A connection came to stand and was closed before it was of use.
+const HANG_UPS: [io::ErrorKind; 2] = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
 
 /// What all requests of a run share.
 pub(super) struct Http {
@@ -47,7 +50,21 @@ pub(super) struct Http {
     pub(super) reporter: Arc<dyn Reporter>,
     pub(super) throttle: Arc<Throttle>,
     /// By origin: scheme, host and port.
-    clients: Mutex<HashMap<String, reqwest::Client>>,
+    peers: Mutex<HashMap<String, Peer>>,
+}
+
+/// Who is asked.
+#[derive(Clone)]
+struct Peer {
+    client: reqwest::Client,
+    /// Whether it answered in this run: if so, it is worth waiting for when it is gone.
+    has_answered: Arc<AtomicBool>,
+}
+
+impl Peer {
+    fn new(connection: &Connection) -> Self {
+        Self { client: connection.client.clone(), has_answered: Arc::default() }
+    }
 }
 
 /// A request that can be sent again.
@@ -124,7 +141,7 @@ impl Authorization {
 impl Http {
     pub(super) fn new(connections: Connections, reporter: Arc<dyn Reporter>) -> Self {
         let throttle = Arc::new(Throttle::new(connections.rate_limit_bytes_per_second));
-        Self { connections, reporter, throttle, clients: Mutex::default() }
+        Self { connections, reporter, throttle, peers: Mutex::default() }
     }
 
     pub(super) fn attempts(&self) -> retry::Attempts {
@@ -133,17 +150,17 @@ impl Http {
 
     /// Uses `connection` for everything at the origins of `urls`.
     pub(super) fn remember(&self, connection: &Connection, urls: &[Url]) {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         for url in urls {
-            clients.insert(origin(url), connection.client.clone());
+            peers.insert(origin(url), Peer::new(connection));
         }
     }
 
-    /// The client for `url`, with the settings that hold for its host.
-    fn client(&self, url: &Url) -> Result<reqwest::Client, Kind> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&origin(url)) {
-            return Ok(client.clone());
+    /// Who answers at `url`, asked with the settings that hold for its host.
+    fn peer(&self, url: &Url) -> Result<Peer, Kind> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peer) = peers.get(&origin(url)) {
+            return Ok(peer.clone());
         }
         let host: RegistryHost = authority(url)
             .parse()
@@ -155,9 +172,9 @@ impl Http {
         } else {
             self.connections.connect(&host)
         };
-        let client = connection.map_err(Kind::Connection)?.client;
-        clients.insert(origin(url), client.clone());
-        Ok(client)
+        let peer = Peer::new(&connection.map_err(Kind::Connection)?);
+        peers.insert(origin(url), peer.clone());
+        Ok(peer)
     }
 
     /// Sends `request`, follows redirects of a GET or HEAD, and gives whatever answer comes in the
@@ -193,7 +210,7 @@ impl Http {
         request: &Request,
         authorization: Option<&Authorization>,
     ) -> Result<reqwest::Response, Kind> {
-        let client = self.client(&url)?;
+        let Peer { client, has_answered } = self.peer(&url)?;
         let mut sent = client.request(request.method.clone(), url).headers(request.headers.clone());
         if let Some(authorization) = authorization {
             sent = sent.header(header::AUTHORIZATION, authorization.header.clone());
@@ -202,7 +219,7 @@ impl Http {
             sent = sent.header(header::CONTENT_LENGTH, length_bytes);
         }
         let limit = self.connections.header_timeout + request.patience;
-        match &request.body {
+        let answer = match &request.body {
             Body::Empty => within(limit, sent).await,
             Body::Bytes(bytes) => within(limit, sent.body(bytes.clone())).await,
             Body::Stream(outgoing) => {
@@ -210,6 +227,18 @@ impl Http {
                 let pieces = outgoing.begin(Arc::clone(&self.throttle));
                 let sent = sent.body(reqwest::Body::wrap_stream(pieces));
                 self.watch(outgoing, limit, sent).await
+            }
+        };
+        match answer {
+            Err(Kind::Transport { trouble: Trouble::Closed, source })
+                if has_answered.load(Ordering::Relaxed) =>
+            {
+                Err(Kind::Transport { trouble: Trouble::Connect, source })
+            }
+            Err(kind) => Err(kind),
+            Ok(response) => {
+                has_answered.store(true, Ordering::Relaxed);
+                Ok(response)
             }
         }
     }
@@ -268,8 +297,10 @@ pub(super) fn transport(error: reqwest::Error) -> Kind {
         Trouble::Certificate
     } else if causes(&error, |text| text.contains(NO_TLS)) {
         Trouble::NotTls
-    } else if error.is_connect() && sources(&error).any(is_hang_up) {
+    } else if error.is_connect() && has_io_error(&error, &HANG_UPS) {
         Trouble::TlsEnded
+    } else if error.is_connect() && has_io_error(&error, &[io::ErrorKind::ConnectionRefused]) {
+        Trouble::Closed
     } else if error.is_connect() {
         Trouble::Connect
     } else if error.is_builder() {
@@ -280,17 +311,17 @@ pub(super) fn transport(error: reqwest::Error) -> Kind {
     Kind::Transport { trouble, source: Some(Box::new(error)) }
 }
 
-/// Whether a connection came to stand and was closed before it was of use.
-fn is_hang_up(error: &(dyn StdError + 'static)) -> bool {
-    let mut error = error.downcast_ref::<io::Error>();
-    while let Some(known) = error {
-        if matches!(known.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
-            return true;
-        }
-        // An error in an error is no source of it.
-        error = known.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>());
-    }
-    false
+/// Whether one of these is among the causes of an error.
+fn has_io_error(error: &(dyn StdError + 'static), kinds: &[io::ErrorKind]) -> bool {
+    sources(error).any(|error| {
+        std::iter::successors(error.downcast_ref::<io::Error>(), |&error| inner(error))
+            .any(|error| kinds.contains(&error.kind()))
+    })
+}
+
+/// The error in an error, which is no source of it.
+fn inner(error: &io::Error) -> Option<&io::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 fn causes(error: &(dyn StdError + 'static), matches: impl Fn(&str) -> bool) -> bool {

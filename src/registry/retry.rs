@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
 use super::connection::RetryPolicy;
-use super::error::Error;
+use super::error::{Error, Trouble};
 use crate::progress::Reporter;
 
 /// The longest wait that a registry can ask for (`Retry-After`); a run that waits longer looks dead.
@@ -15,24 +15,27 @@ const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(5 * 60);
 const WORTH_A_WARNING: Duration = Duration::from_secs(5);
 /// A name that a resolver does not know twice is not known: a typing error should show at once.
 const UNKNOWN_HOST_ATTEMPTS: usize = 2;
+/// A port where nobody ever listened is most likely the wrong one.
+const CLOSED_PORT_ATTEMPTS: usize = 3;
 
 /// The attempts at one thing.
 pub(super) struct Attempts {
     policy: RetryPolicy,
     reporter: Arc<dyn Reporter>,
     delays: ExponentialBackoff,
-    unknown_host: usize,
+    /// How many errors came that are believed sooner than others.
+    telling: usize,
 }
 
 impl Attempts {
     pub(super) fn new(policy: RetryPolicy, reporter: Arc<dyn Reporter>) -> Self {
-        Self { policy, reporter, delays: delays(policy), unknown_host: 0 }
+        Self { policy, reporter, delays: delays(policy), telling: 0 }
     }
 
     /// Begins to count anew, because the last attempt got somewhere.
     pub(super) fn reset(&mut self) {
         self.delays = delays(self.policy);
-        self.unknown_host = 0;
+        self.telling = 0;
     }
 
     /// Waits before the next attempt.
@@ -48,9 +51,9 @@ impl Attempts {
     /// # Errors
     /// Gives `error` back if it was the last that is tolerated.
     pub(super) async fn pause_after_any(&mut self, error: Error) -> Result<(), Error> {
-        if error.is_unknown_host() {
-            self.unknown_host += 1;
-            if self.unknown_host >= UNKNOWN_HOST_ATTEMPTS {
+        if let Some(most) = Self::believed_after(&error) {
+            self.telling += 1;
+            if self.telling >= most {
                 return Err(error);
             }
         }
@@ -67,6 +70,15 @@ impl Attempts {
         }
         tokio::time::sleep(delay).await;
         Ok(())
+    }
+
+    /// How often an error has to come until it is believed, if not as often as all others.
+    fn believed_after(error: &Error) -> Option<usize> {
+        match error.trouble() {
+            Some(Trouble::UnknownHost) => Some(UNKNOWN_HOST_ATTEMPTS),
+            Some(Trouble::Closed) => Some(CLOSED_PORT_ATTEMPTS),
+            _ => None,
+        }
     }
 }
 
@@ -92,6 +104,12 @@ pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_closed_port_is_known_within_five_seconds() {
+        let pauses = delays(RetryPolicy::default()).take(CLOSED_PORT_ATTEMPTS - 1);
+        assert!(pauses.sum::<Duration>() < Duration::from_secs(5));
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {

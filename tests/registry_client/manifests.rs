@@ -231,13 +231,26 @@ async fn a_registry_on_this_machine_may_speak_plain_http_and_is_asked_once() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_not_there_is_unreachable() {
-    let server = Server::start(|_| Reply::new(200)).await;
-    let registry = server.registry();
-    drop(server);
-    tokio::task::yield_now().await;
-    let error = registry.check().await.expect_err("nobody listens");
-    assert!(error.is_unreachable() && error.is_temporary(), "{}", chain(&error));
+async fn a_closed_port_is_waited_for_only_where_somebody_answered_before() {
+    for (was_there, pauses) in [(false, 2), (true, 9)] {
+        let server = Server::start(|_| Reply::new(200).with("connection", "close")).await;
+        let (registries, recorder) = registries(
+            &server,
+            |connections| connections.retry.attempts = 10,
+            CredentialStore::anonymous(),
+        );
+        let registry = registries.registry(&server.host()).expect("a client");
+        if was_there {
+            registry.check().await.expect("an answer");
+        }
+        drop(server);
+        tokio::task::yield_now().await;
+        let error = registry.check().await.expect_err("nobody listens");
+        assert!(error.is_unreachable() && error.is_temporary(), "{}", chain(&error));
+        assert_eq!(recorder.events().len(), pauses, "{}", chain(&error));
+        let hint = error.hint().unwrap_or_default();
+        assert_eq!(hint.contains("check the port"), !was_there, "{hint}");
+    }
 }
 
 #[tokio::test]
