@@ -7,13 +7,19 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use crate::digest::Digest;
 use crate::failure::Hinted;
-use crate::manifest::Manifest;
+use crate::manifest::{Descriptor, Manifest};
 use crate::rebuild::rebuild;
 use crate::reference::{RepositoryName, TagOrDigest};
 use crate::registry;
 
 use super::targets::Target;
 use super::{Push, SparseIndexes};
+
+const WRONG_TYPE: &str = "let the registry take them (zot: `\"compat\": [\"docker2s2\"]` under `http`), or convert \
+                          the image to the OCI's format before it is packed: its digest is then another";
+const FOREIGN_LAYERS: &str = "docker-registry, which is also called distribution, takes layers with addresses only \
+                              where its configuration allows these: \
+                              `validation: {manifests: {urls: {allow: ['^https?://']}}}`";
 
 /// A manifest and a repository that it goes to.
 type Place<'a> = (RepositoryName, &'a Manifest);
@@ -178,16 +184,20 @@ fn may_be_about_children(refused: &registry::Error) -> bool {
     refused.is_refusal() && !matches!(refused.status(), Some(401 | 403 | 405 | 413 | 415))
 }
 
-/// zot refuses Docker's manifests unless it is told to take them, and says no more than that they are
-/// invalid.
+/// Says what a registry means that does not say it.
 fn explained(refused: registry::Error, manifest: &Manifest) -> anyhow::Error {
-    if !is_wrong_type(&refused) {
+    let Descriptor { media_type, digest, .. } = &manifest.descriptor;
+    let (cannot, hint) = if is_wrong_type(&refused) {
+        // zot says no more than that they are invalid.
+        let cannot = format!("the registry takes no manifests of the media type `{media_type}`");
+        (cannot, WRONG_TYPE)
+    } else if refused.status() == Some(500) && manifest.blobs().any(|blob| !blob.urls.is_empty()) {
+        // distribution calls addresses that it may not take an unknown error.
+        let cannot = format!("the registry fails on manifest `{digest}`, which has foreign layers");
+        (cannot, FOREIGN_LAYERS)
+    } else {
         return refused.into();
-    }
-    let media_type = &manifest.descriptor.media_type;
-    let cannot = format!("the registry takes no manifests of the media type `{media_type}`");
-    let hint = "let the registry take them (zot: `\"compat\": [\"docker2s2\"]` under `http`), or convert the \
-                image to the OCI's format before it is packed: its digest is then another";
+    };
     anyhow::Error::new(refused).context(Hinted::new(cannot, hint))
 }
 

@@ -18,6 +18,7 @@ use super::connection::{Connections, Scheme};
 use super::credentials::CredentialStore;
 use super::error::{Error, Kind, Subject, Trouble};
 use super::http::{Http, Method, Request, Url, headers, same_origin};
+use super::retry::Attempts;
 use crate::manifest::Descriptor;
 use crate::progress::Reporter;
 use crate::reference::{RegistryHost, RepositoryName};
@@ -229,7 +230,15 @@ impl Registry {
 
     /// Asks, and asks again while failures pass by. The answer is a success.
     pub(super) async fn answer(&self, ask: &Ask) -> Result<Response, Error> {
-        let mut attempts = self.0.http.attempts();
+        self.answer_within(self.0.http.attempts(), ask).await
+    }
+
+    /// Asks as [`Self::answer`] does, as often as `attempts` says.
+    pub(super) async fn answer_within(
+        &self,
+        mut attempts: Attempts,
+        ask: &Ask,
+    ) -> Result<Response, Error> {
         loop {
             match self.answer_once(ask).await {
                 Ok(response) => return Ok(response),

@@ -164,7 +164,7 @@ impl Registry {
             .request
             .with(headers::CONTENT_TYPE, manifest.descriptor.media_type.as_str())
             .with_body(Body::Bytes(manifest.raw.clone()));
-        let response = self.answer(&ask).await?;
+        let response = self.answer_within(self.http().attempts().of_content(), &ask).await?;
         if let Some(kept) = digest_of(&response) {
             same_digest(&kept.same_algorithm_of(&manifest.raw), kept, &ask.subject)?;
         }

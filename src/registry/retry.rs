@@ -17,19 +17,28 @@ const WORTH_A_WARNING: Duration = Duration::from_secs(5);
 const UNKNOWN_HOST_ATTEMPTS: usize = 2;
 /// A port where nobody ever listened is most likely the wrong one.
 const CLOSED_PORT_ATTEMPTS: usize = 3;
+/// How often content is sent that a registry fails on (500): some do so where they should refuse it.
+const FAILED_CONTENT_ATTEMPTS: usize = 3;
 
 /// The attempts at one thing.
 pub(super) struct Attempts {
     policy: RetryPolicy,
     reporter: Arc<dyn Reporter>,
     delays: ExponentialBackoff,
+    /// Whether what is sent may be the cause of a 500.
+    sends_content: bool,
     /// How many errors came that are believed sooner than others.
     telling: usize,
 }
 
 impl Attempts {
     pub(super) fn new(policy: RetryPolicy, reporter: Arc<dyn Reporter>) -> Self {
-        Self { policy, reporter, delays: delays(policy), telling: 0 }
+        Self { policy, reporter, delays: delays(policy), sends_content: false, telling: 0 }
+    }
+
+    /// For requests whose content may be what a registry fails on.
+    pub(super) fn of_content(self) -> Self {
+        Self { sends_content: true, ..self }
     }
 
     /// Begins to count anew, because the last attempt got somewhere.
@@ -51,7 +60,7 @@ impl Attempts {
     /// # Errors
     /// Gives `error` back if it was the last that is tolerated.
     pub(super) async fn pause_after_any(&mut self, error: Error) -> Result<(), Error> {
-        if let Some(most) = Self::believed_after(&error) {
+        if let Some(most) = self.believed_after(&error) {
             self.telling += 1;
             if self.telling >= most {
                 return Err(error);
@@ -73,10 +82,11 @@ impl Attempts {
     }
 
     /// How often an error has to come until it is believed, if not as often as all others.
-    fn believed_after(error: &Error) -> Option<usize> {
-        match error.trouble() {
-            Some(Trouble::UnknownHost) => Some(UNKNOWN_HOST_ATTEMPTS),
-            Some(Trouble::Closed) => Some(CLOSED_PORT_ATTEMPTS),
+    fn believed_after(&self, error: &Error) -> Option<usize> {
+        match (error.trouble(), error.status()) {
+            (Some(Trouble::UnknownHost), _) => Some(UNKNOWN_HOST_ATTEMPTS),
+            (Some(Trouble::Closed), _) => Some(CLOSED_PORT_ATTEMPTS),
+            (_, Some(500)) if self.sends_content => Some(FAILED_CONTENT_ATTEMPTS),
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use kharon::digest::Digest;
+use kharon::failure::ExitCode;
 use kharon::manifest::{Descriptor, Manifest, MediaType};
 use serde_json::json;
 
@@ -313,6 +314,12 @@ async fn a_foreign_layer_is_left_out_with_a_word_or_fetched_where_it_lies() {
     assert_eq!(packed.summary.total.left_out_blobs, 1);
     assert_eq!(packed.summary.total.left_out_bytes, foreign.bytes.len() as u64);
     assert!(elsewhere.journal().is_empty());
+    // As distribution does unless it is told otherwise.
+    job.far.fail(Fault::on("PUT", "/manifests/", Effect::Status(500, vec![])).always());
+    let failed = job.fail_to_push(&packed.path, job.push_request()).await;
+    let advice = "validation: {manifests: {urls: {allow: ";
+    failed.assert(ExitCode::Registry, &["which has foreign layers", advice]);
+    job.far.heal();
     job.push(&packed.path).await;
     job.assert_arrived("win", &["1"]);
     assert!(!job.far.has_blob("win", foreign.digest()));

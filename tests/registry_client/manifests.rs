@@ -253,6 +253,17 @@ async fn a_closed_port_is_waited_for_only_where_somebody_answered_before() {
     }
 }
 
+/// As distribution 2.8 fails on foreign layers that its configuration does not allow.
+#[tokio::test]
+async fn content_that_a_registry_fails_on_is_sent_fewer_times_than_others() {
+    for (status, requests) in [(500, 3), (503, 4)] {
+        let server = Server::start(move |_| Reply::new(status)).await;
+        let put = server.registry().put_manifest(&repository(), &tag("1"), &manifest()).await;
+        assert_eq!(put.expect_err("no").status(), Some(status));
+        assert_eq!(server.log().len(), requests, "{status}");
+    }
+}
+
 #[tokio::test]
 async fn a_registry_that_never_answers_is_given_up() {
     let server = Server::start_taking(|_| crate::server::Take::Never, |_| Reply::new(200)).await;
