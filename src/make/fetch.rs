@@ -270,13 +270,15 @@ async fn fetch_range(
     if range.is_empty() {
         return Ok(());
     }
-    let stream = remote.open(range.clone()).await?;
-    if range.start == 0 {
+    let is_due = || shared.due.load(Ordering::Relaxed) == *ordinal;
+    let mut stream = if range.start == 0 {
+        let stream = remote.open(range.clone()).await?;
         let ignored = stream.extent().end > range.end;
         blob.ranges.send_replace(if ignored { Ranges::Ignored } else { Ranges::Honoured });
-    }
-    let is_due = || shared.due.load(Ordering::Relaxed) == *ordinal;
-    let mut stream = Raced::new(stream, remote.clone(), &shared.pace, is_due);
+        Raced::opened(stream, remote.clone(), &shared.pace, is_due)
+    } else {
+        Raced::open(range.clone(), remote.clone(), &shared.pace, is_due)
+    };
     while let Some(bytes) = stream.next().await? {
         hand_out(bytes, blob, outlet, shared).await?;
     }

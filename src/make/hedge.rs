@@ -5,11 +5,12 @@
 //! another connection, and whichever of the two is ahead delivers.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::stream::{BoxStream, StreamExt as _};
+use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 
 use crate::registry::{self, BlobStream, RemoteBlob};
 
@@ -89,8 +90,29 @@ enum Step {
 }
 
 impl<'a, D: Fn() -> bool> Raced<'a, D> {
-    pub(super) fn new(stream: BlobStream, remote: RemoteBlob, pace: &'a Pace, is_due: D) -> Self {
+    /// A stream whose answer came.
+    pub(super) fn opened(
+        stream: BlobStream,
+        remote: RemoteBlob,
+        pace: &'a Pace,
+        is_due: D,
+    ) -> Self {
         let extent = stream.extent();
+        Self::new(chunks_of(stream), extent, remote, pace, is_due)
+    }
+
+    /// A range that is asked for yet, of a blob whose server gives ranges.
+    pub(super) fn open(range: Range<u64>, remote: RemoteBlob, pace: &'a Pace, is_due: D) -> Self {
+        Self::new(opening(remote.clone(), range.clone()), range, remote, pace, is_due)
+    }
+
+    fn new(
+        chunks: Chunks,
+        extent: Range<u64>,
+        remote: RemoteBlob,
+        pace: &'a Pace,
+        is_due: D,
+    ) -> Self {
         Self {
             remote,
             pace,
@@ -99,7 +121,7 @@ impl<'a, D: Fn() -> bool> Raced<'a, D> {
             start: extent.start,
             end: extent.end,
             delivered: extent.start,
-            first: Runner { chunks: chunks_of(stream), at: extent.start },
+            first: Runner { chunks, at: extent.start },
             second: None,
             is_hedged: false,
         }
@@ -179,10 +201,7 @@ impl<'a, D: Fn() -> bool> Raced<'a, D> {
         }
         let Some(median) = self.pace.median() else { return };
         if rate(self.delivered - self.start, elapsed) < median * FAR_BELOW {
-            let (remote, range) = (self.remote.clone(), self.delivered..self.end);
-            let opened = async move { remote.open(range).await.map(chunks_of) };
-            let chunks = futures_util::stream::once(opened);
-            let chunks = futures_util::TryStreamExt::try_flatten(chunks).boxed();
+            let chunks = opening(self.remote.clone(), self.delivered..self.end);
             self.second = Some(Runner { chunks, at: self.delivered });
             self.is_hedged = true;
         }
@@ -201,8 +220,12 @@ fn fresh_part(at: &mut u64, delivered: u64, mut bytes: Bytes) -> Option<Bytes> {
     Some(bytes)
 }
 
+fn opening(remote: RemoteBlob, range: Range<u64>) -> Chunks {
+    stream::once(async move { remote.open(range).await.map(chunks_of) }).try_flatten().boxed()
+}
+
 fn chunks_of(stream: BlobStream) -> Chunks {
-    futures_util::stream::unfold(Some(stream), |stream| async move {
+    stream::unfold(Some(stream), |stream| async move {
         let mut stream = stream?;
         match stream.next().await {
             Ok(Some(bytes)) => Some((Ok(bytes), Some(stream))),

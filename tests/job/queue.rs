@@ -190,6 +190,21 @@ async fn a_head_segment_that_stands_still_is_fetched_over_a_second_connection() 
 }
 
 #[tokio::test]
+async fn a_head_segment_that_is_never_answered_is_asked_for_over_a_second_connection() {
+    let image = image(&[6 * SEGMENT]);
+    let job = job(Options::default(), &image);
+    let digest = image.layers()[0].digest().to_string();
+    job.source.fail(Fault::on("GET", &digest, Effect::Hang).skip(1));
+    let started = Instant::now();
+    let packed = job.pack("payload.zip", &["app:1"]).await;
+    let took = started.elapsed();
+    // The tests wait twenty seconds for an answer.
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_whole(&packed, &image);
+    assert_eq!(job.source.count("GET", &digest), 7);
+}
+
+#[tokio::test]
 async fn a_second_connection_that_gets_everything_delivers_its_part_alone() {
     let image = image(&[6 * SEGMENT]);
     let job = job(Options::default(), &image);
