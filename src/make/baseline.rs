@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, Manifest};
 use crate::names::FarNames;
-use crate::payload::index::{Image, Travels};
+use crate::payload::index::{Blob, Image, Travels};
 use crate::payload::{Format, Payload};
 use crate::plan::Baseline;
 use crate::rebuild::rebuild_all;

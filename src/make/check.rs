@@ -78,7 +78,9 @@ fn check(steps: &Receiver<Step>, verdicts: &SyncSender<Verdict>) {
                 open = Some((digest, Open { verifier, sha256, mismatch: None }));
             }
             (Step::Bytes(pieces), Some((_, blob))) => {
-                pieces.iter().for_each(|piece| blob.take(piece))
+                for piece in pieces {
+                    blob.take(&piece);
+                }
             }
             (Step::End, _) => {
                 let Some((digest, blob)) = open.take() else { return };

@@ -11,6 +11,7 @@ use std::io::Read as _;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
@@ -26,8 +27,10 @@ use super::pack::{NewEntry, Piece};
 
 /// The bytes that may wait for their turn, all segments together.
 const BUFFER_BYTES: usize = 24 * 1024 * 1024;
-/// The longest segment: long enough that one round trip weighs little.
+/// The longest segment, where asking for one takes longer than its bytes.
 const SEGMENT_MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// The longest of the first segments.
+const SEGMENT_FIRST_BYTES: u64 = 2 * 1024 * 1024;
 /// How much of a segment is handed over at once.
 const BATCH_BYTES: usize = 256 * 1024;
 /// The shortest piece a blob is cut into, and the room of a stream that cannot be cut.
@@ -99,7 +102,9 @@ pub(super) async fn fetch_in_order(
     pieces: &mpsc::Sender<Piece>,
     reporter: Arc<dyn Reporter>,
 ) -> anyhow::Result<()> {
-    let shared = Arc::new(Shared { due: AtomicUsize::new(0), pace: Pace::default(), reporter });
+    let each = (BUFFER_BYTES as u64 / jobs as u64).clamp(SEGMENT_MIN_BYTES, SEGMENT_FIRST_BYTES);
+    let pace = Pace::new(each..=SEGMENT_MAX_BYTES);
+    let shared = Arc::new(Shared { due: AtomicUsize::new(0), pace, reporter });
     let (lanes, mut due) = mpsc::channel(4 * jobs);
     let consume = async {
         while let Some(lane) = due.recv().await {
@@ -117,8 +122,6 @@ async fn dispatch(
     lanes: mpsc::Sender<Lane>,
     shared: Arc<Shared>,
 ) -> anyhow::Result<()> {
-    let segment_bytes =
-        (BUFFER_BYTES as u64 / jobs as u64).clamp(SEGMENT_MIN_BYTES, SEGMENT_MAX_BYTES);
     let room = Arc::new(Semaphore::new(BUFFER_BYTES));
     let connections = Arc::new(Semaphore::new(jobs));
     let mut tasks = JoinSet::new();
@@ -129,7 +132,11 @@ async fn dispatch(
         let mut begins = Some(Piece::Begin(entry.clone()));
         let ranges = watch::Sender::new(Ranges::Unknown);
         let blob = Arc::new(Blob { entry, source, ranges });
-        for range in cut(size_bytes, segment_bytes) {
+        let mut next = 0;
+        // An empty blob has one empty segment.
+        while next < size_bytes || begins.is_some() {
+            let range = next..size_bytes.min(next + shared.pace.segment_bytes());
+            next = range.end;
             let window = window_bytes(&range);
             let permit = Arc::clone(&room).acquire_many_owned(window).await?;
             let connection = Arc::clone(&connections).acquire_owned().await?;
@@ -161,12 +168,6 @@ async fn dispatch(
     drop(lanes);
     while tasks.join_next().await.is_some() {}
     Ok(())
-}
-
-/// The byte ranges of a blob; an empty blob has one empty range.
-fn cut(size_bytes: u64, segment_bytes: u64) -> impl Iterator<Item = Range<u64>> {
-    let count = size_bytes.div_ceil(segment_bytes).max(1);
-    (0..count).map(move |n| n * segment_bytes..((n + 1) * segment_bytes).min(size_bytes))
 }
 
 /// The room that a segment holds: its length. A stream that cannot be cut goes on within it.
@@ -272,10 +273,11 @@ async fn fetch_range(
     }
     let is_due = || shared.due.load(Ordering::Relaxed) == *ordinal;
     let mut stream = if range.start == 0 {
+        let started = Instant::now();
         let stream = remote.open(range.clone()).await?;
         let ignored = stream.extent().end > range.end;
         blob.ranges.send_replace(if ignored { Ranges::Ignored } else { Ranges::Honoured });
-        Raced::opened(stream, remote.clone(), &shared.pace, is_due)
+        Raced::opened(stream, started, remote.clone(), &shared.pace, is_due)
     } else {
         Raced::open(range.clone(), remote.clone(), &shared.pace, is_due)
     };

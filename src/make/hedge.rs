@@ -5,7 +5,8 @@
 //! another connection, and whichever of the two is ahead delivers.
 
 use std::collections::VecDeque;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,24 +28,49 @@ const RATES_KEPT: usize = 32;
 /// Segments shorter than this say nothing about the rate of a connection, in bytes.
 const TELLING_BYTES: u64 = 256 * 1024;
 
-/// The rates of the segments that finished last.
-#[derive(Debug, Default)]
-pub(super) struct Pace(Mutex<VecDeque<f64>>);
+/// How fast segments come: the rates of those that finished last, and how long the next ones should be.
+#[derive(Debug)]
+pub(super) struct Pace {
+    rates: Mutex<VecDeque<f64>>,
+    segment_bytes: AtomicU64,
+    limits: RangeInclusive<u64>,
+}
 
 impl Pace {
-    fn note(&self, bytes: u64, time: Duration) {
+    /// For segments whose lengths stay in `limits`, in bytes; the first ones are the shortest.
+    pub(super) fn new(limits: RangeInclusive<u64>) -> Self {
+        let segment_bytes = AtomicU64::new(*limits.start());
+        Self { rates: Mutex::default(), segment_bytes, limits }
+    }
+
+    /// How long a segment should be now. Long ones cost fewer requests, short ones keep more
+    /// connections busy.
+    pub(super) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of a segment whose first byte came after `waited`, and the others in `moving`.
+    fn note(&self, bytes: u64, waited: Duration, moving: Duration) {
         if bytes < TELLING_BYTES {
             return;
         }
-        let mut rates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let length = self.segment_bytes();
+        if waited > moving {
+            let longer = (2 * length).min(*self.limits.end());
+            self.segment_bytes.store(longer, Ordering::Relaxed);
+        } else if 4 * waited < moving {
+            let shorter = (length / 2).max(*self.limits.start());
+            self.segment_bytes.store(shorter, Ordering::Relaxed);
+        }
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         if rates.len() == RATES_KEPT {
             rates.pop_front();
         }
-        rates.push_back(rate(bytes, time));
+        rates.push_back(rate(bytes, waited + moving));
     }
 
     fn median(&self) -> Option<f64> {
-        let rates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         if rates.len() < RATES_NEEDED {
             return None;
         }
@@ -66,7 +92,10 @@ pub(super) struct Raced<'a, D: Fn() -> bool> {
     remote: RemoteBlob,
     pace: &'a Pace,
     is_due: D,
-    started: Instant,
+    /// How long bytes were waited for; not how long they waited for their turn.
+    spent: Duration,
+    /// How long the first byte took.
+    waited: Option<Duration>,
     start: u64,
     end: u64,
     delivered: u64,
@@ -90,25 +119,28 @@ enum Step {
 }
 
 impl<'a, D: Fn() -> bool> Raced<'a, D> {
-    /// A stream whose answer came.
+    /// A stream whose answer came, asked for when it `started`.
     pub(super) fn opened(
         stream: BlobStream,
+        started: Instant,
         remote: RemoteBlob,
         pace: &'a Pace,
         is_due: D,
     ) -> Self {
         let extent = stream.extent();
-        Self::new(chunks_of(stream), extent, remote, pace, is_due)
+        Self::new(chunks_of(stream), extent, started, remote, pace, is_due)
     }
 
     /// A range that is asked for yet, of a blob whose server gives ranges.
     pub(super) fn open(range: Range<u64>, remote: RemoteBlob, pace: &'a Pace, is_due: D) -> Self {
-        Self::new(opening(remote.clone(), range.clone()), range, remote, pace, is_due)
+        let chunks = opening(remote.clone(), range.clone());
+        Self::new(chunks, range, Instant::now(), remote, pace, is_due)
     }
 
     fn new(
         chunks: Chunks,
         extent: Range<u64>,
+        started: Instant,
         remote: RemoteBlob,
         pace: &'a Pace,
         is_due: D,
@@ -117,7 +149,8 @@ impl<'a, D: Fn() -> bool> Raced<'a, D> {
             remote,
             pace,
             is_due,
-            started: Instant::now(),
+            spent: started.elapsed(),
+            waited: None,
             start: extent.start,
             end: extent.end,
             delivered: extent.start,
@@ -130,6 +163,7 @@ impl<'a, D: Fn() -> bool> Raced<'a, D> {
     /// The next bytes in order, `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, registry::Error> {
         while self.delivered < self.end {
+            let asked = Instant::now();
             let step = if let Some(second) = &mut self.second {
                 tokio::select! {
                     chunk = self.first.chunks.next() => Step::First(chunk),
@@ -143,6 +177,7 @@ impl<'a, D: Fn() -> bool> Raced<'a, D> {
                     () = tokio::time::sleep(LOOK_EVERY) => Step::Look,
                 }
             };
+            self.spent += asked.elapsed();
             let fresh = match step {
                 Step::First(Some(Ok(bytes))) => {
                     fresh_part(&mut self.first.at, self.delivered, bytes)
@@ -164,13 +199,15 @@ impl<'a, D: Fn() -> bool> Raced<'a, D> {
                 Step::Look => None,
             };
             if let Some(bytes) = fresh {
+                self.waited.get_or_insert(self.spent);
                 self.delivered += bytes.len() as u64;
                 self.look();
                 return Ok(Some(bytes));
             }
             self.look();
         }
-        self.pace.note(self.end - self.start, self.started.elapsed());
+        let waited = self.waited.unwrap_or_default();
+        self.pace.note(self.end - self.start, waited, self.spent.saturating_sub(waited));
         Ok(None)
     }
 
@@ -194,7 +231,7 @@ impl<'a, D: Fn() -> bool> Raced<'a, D> {
 
     /// Opens the second connection where the first is far too slow.
     fn look(&mut self) {
-        let elapsed = self.started.elapsed();
+        let elapsed = self.spent;
         let left = self.end - self.delivered;
         if self.is_hedged || elapsed < PATIENCE || left < TELLING_BYTES || !(self.is_due)() {
             return;
@@ -240,17 +277,32 @@ fn chunks_of(stream: BlobStream) -> Chunks {
 mod tests {
     use super::*;
 
+    const MIB: u64 = 1 << 20;
+
     #[test]
     fn the_median_needs_enough_telling_segments() {
-        let pace = Pace::default();
+        let pace = Pace::new(MIB..=8 * MIB);
+        let note = |bytes| pace.note(bytes, Duration::ZERO, Duration::from_secs(1));
         for _ in 0..10 {
-            pace.note(TELLING_BYTES - 1, Duration::from_secs(1));
+            note(TELLING_BYTES - 1);
         }
         assert_eq!(pace.median(), None);
         for n in 1..=5 {
-            pace.note(TELLING_BYTES * n, Duration::from_secs(1));
+            note(TELLING_BYTES * n);
         }
         assert_eq!(pace.median(), Some(rate(TELLING_BYTES * 3, Duration::from_secs(1))));
+    }
+
+    #[test]
+    fn segments_grow_where_most_time_is_spent_waiting_for_them() {
+        let pace = Pace::new(2 * MIB..=8 * MIB);
+        let mut lengths = Vec::new();
+        for (waited, moving) in [(5, 9), (9, 5), (9, 5), (9, 5), (2, 5), (1, 5), (1, 5), (1, 5)] {
+            let [waited, moving] = [waited, moving].map(Duration::from_millis);
+            pace.note(TELLING_BYTES, waited, moving);
+            lengths.push(pace.segment_bytes() / MIB);
+        }
+        assert_eq!(lengths, [2, 4, 8, 8, 8, 4, 2, 2]);
     }
 
     #[test]

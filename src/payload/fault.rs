@@ -223,7 +223,9 @@ pub enum Fault {
     },
 
     /// A delta's baseline is neither at the far side nor whole in the payload, or named twice.
-    #[error("expected a baseline of `{digest}` that is expected or carried, once each, found `{baseline}`")]
+    #[error(
+        "expected a baseline of `{digest}` that is expected or carried, once each, found `{baseline}`"
+    )]
     BaselineUnusable {
         /// The blob that the delta rebuilds.
         digest: Digest,

@@ -14,8 +14,10 @@ use crate::support::fault::{Effect, Fault};
 use crate::support::images::{Blob, Image, random_bytes};
 use crate::support::registry::{Options, Redirect, TestRegistry};
 
-/// The length of a segment with up to eight jobs, in bytes.
+/// The shortest segment with up to eight jobs, in bytes.
 const SEGMENT: usize = 2 * 1024 * 1024;
+/// The longest, in bytes.
+const SEGMENT_MAX: usize = 8 * 1024 * 1024;
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 fn blob(seed: u64, size_bytes: usize) -> Blob {
@@ -76,9 +78,10 @@ async fn blobs_of_every_size_arrive_whatever_the_server_makes_of_ranges() {
         for blob in image.all_blobs() {
             let count: usize = ranges(&job.source, &blob).values().sum();
             // Nobody needs to be asked for nothing.
-            let segments = blob.bytes.len().div_ceil(SEGMENT);
-            let expected = if no_ranges { segments.min(1) } else { segments };
-            assert_eq!(count, expected, "{} bytes", blob.bytes.len());
+            let length = blob.bytes.len();
+            let (fewest, most) = (length.div_ceil(SEGMENT_MAX), length.div_ceil(SEGMENT));
+            let most = if no_ranges { fewest } else { most };
+            assert!((fewest..=most).contains(&count), "{count} requests for {length} bytes");
         }
         assert_eq!(
             job.source.blob_bytes_fetched(),
@@ -98,7 +101,7 @@ async fn a_blob_of_forty_mebibytes_comes_in_segments() {
     let packed = job.pack("payload.zip", &["app:1"]).await;
     assert_whole(&packed, &image);
     let ranges = ranges(&job.source, &image.layers()[0]);
-    assert_eq!(ranges.len(), 20);
+    assert!((5..=20).contains(&ranges.len()), "{ranges:?}");
     assert!(ranges.values().all(|times| *times == 1), "{ranges:?}");
     job.push(&packed.path).await;
     job.assert_arrived("app", &["1"]);
