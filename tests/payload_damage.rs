@@ -12,7 +12,7 @@ use std::path::Path;
 
 use kharon::digest::Digest;
 use kharon::manifest::{MANIFEST_MAX_BYTES, MediaType};
-use kharon::payload::{Error, INDEX_MAX_BYTES, Kind, Travels, Writer, charon};
+use kharon::payload::{Error, INDEX_MAX_BYTES, Kind, Travels, Writer, charon, delta_entry_name};
 use kharon::progress::Silent;
 use kharon::verify::verify;
 use payload_kit::{Content, Parts, open, parts, sample};
@@ -271,11 +271,11 @@ fn lying_indexes() -> Vec<(&'static str, Vec<u8>)> {
         ("a version of the future", raw(r#"{"version":99,"all":"else"}"#)),
         ("a version with a key twice", raw(r#"{"version":1,"version":1}"#)),
         (
-            "a blob that travels as a delta",
+            "a blob that travels in an unknown way",
             index(|json| {
                 json["blobs"][1] = json!({
-                    "mediaType": "x/y", "digest": s.base.digest, "size": 1, "travels": "delta",
-                    "baselines": [s.layer.digest],
+                    "mediaType": "x/y", "digest": s.base.digest, "size": 1, "travels": "by-pigeon",
+                    "pigeons": 2,
                 });
             }),
         ),
@@ -585,6 +585,65 @@ fn lying_charon_payloads() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// The payload with its layer as a delta of the expected base, changed.
+fn delta_payload(change: impl FnOnce(&mut Value)) -> Vec<u8> {
+    let (mut parts, s) = (parts(), sample());
+    let entry = parts.entry(&s.layer.digest.blob_path());
+    *entry = (delta_entry_name(&s.layer.digest), Kind::Streamed, b"a delta".to_vec());
+    parts.index.blobs[2].travels = Travels::Delta { baselines: vec![s.base.digest] };
+    parts.write_changed(change)
+}
+
+fn lying_deltas() -> Vec<(&'static str, Vec<u8>)> {
+    let s = sample();
+    let unknown = Digest::of(b"unknown");
+    let only = json!([{
+        "mediaType": "x/y", "digest": unknown, "size": 1, "repositories": ["python"],
+    }]);
+    let needs = |baselines: &[&Digest]| {
+        let baselines = json!(baselines);
+        delta_payload(move |json| json["blobs"][2]["baselines"] = baselines)
+    };
+    vec![
+        ("a delta whose baseline is nowhere", needs(&[&s.base.digest, &unknown])),
+        ("a delta that names a baseline twice", needs(&[&s.base.digest, &s.base.digest])),
+        ("a delta of what is a delta itself", needs(&[&s.layer.digest])),
+        ("a delta of what is left out", needs(&[&s.foreign.digest])),
+        ("a baseline that serves nobody", delta_payload(|json| json["baselines"] = only.clone())),
+        (
+            "a baseline that is a blob of the payload",
+            delta_payload(|json| {
+                json["baselines"] = only.clone();
+                json["baselines"][0]["digest"] = json!(s.base.digest);
+            }),
+        ),
+        (
+            "a baseline without a repository",
+            delta_payload(|json| {
+                json["blobs"][2]["baselines"] = json!([unknown]);
+                json["baselines"] = only.clone();
+                json["baselines"][0]["repositories"] = json!([]);
+            }),
+        ),
+        (
+            "a delta whose entry is missing",
+            index(|json| {
+                json["blobs"][2] = json!({
+                    "mediaType": "x/y", "digest": s.layer.digest, "size": s.layer.bytes.len(),
+                    "travels": "delta", "baselines": [],
+                });
+            }),
+        ),
+        (
+            "a delta that nobody asked for",
+            delta_payload(|json| {
+                json["blobs"][2]["travels"] = json!("expected");
+                json["blobs"][2]["repositories"] = json!(["python"]);
+            }),
+        ),
+    ]
+}
+
 fn what_a_user_sees(error: &Error) -> String {
     let mut text = format!("  {error}\n");
     let mut source = error.source();
@@ -606,6 +665,7 @@ fn every_damaged_or_lying_payload_is_refused_with_a_message_that_names_the_fault
         lying_indexes(),
         lying_manifests(),
         lying_images(),
+        lying_deltas(),
         lying_charon_payloads(),
     ];
     let mut text = String::new();
@@ -629,7 +689,7 @@ fn every_damaged_or_lying_payload_is_refused_with_a_message_that_names_the_fault
 
 #[test]
 fn the_good_payloads_of_this_table_are_good() {
-    for bytes in [parts().write(), charon_payload(|_, _| {})] {
+    for bytes in [parts().write(), delta_payload(|_| {}), charon_payload(|_, _| {})] {
         let payload = open(&bytes).expect("opens");
         assert!(verify(&payload, &Silent).is_sound());
     }

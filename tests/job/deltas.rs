@@ -347,3 +347,35 @@ async fn a_later_payload_takes_what_came_as_a_delta_for_transferred() {
     job.push(&third.path).await;
     job.assert_arrived("app", &["3"]);
 }
+
+#[tokio::test]
+async fn verify_proves_a_delta_where_its_baseline_is_to_be_had() {
+    let (job, old, new) = upgrade();
+    let packed = upgraded(&job).await;
+    let verified = |path: PathBuf, registry: bool| {
+        let far = job.far.host();
+        async move {
+            let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("kharon"));
+            command.arg("verify").arg(path).arg("--json");
+            if registry {
+                command.args(["-r", &far]);
+            }
+            let output = tokio::task::spawn_blocking(move || command.output().expect("runs"));
+            crate::cli::Ran::of(&output.await.expect("an end"))
+        }
+    };
+    let proved = verified(packed.path.clone(), true).await;
+    assert_eq!(proved.assert(ExitCode::Done).json()["deltasProved"], 1);
+    let unproved = verified(packed.path.clone(), false).await;
+    assert_eq!(unproved.assert(ExitCode::Done).json()["deltasUnproved"], 1);
+    let flip = |mut bytes: Vec<u8>| -> Vec<u8> {
+        *bytes.last_mut().expect("bytes") ^= 1;
+        bytes
+    };
+    let wrong = verified(with_delta(&packed, new.digest(), flip), true).await;
+    let problems = wrong.assert(ExitCode::PayloadDamaged).json()["problems"].to_string();
+    assert!(problems.contains("deltas/sha256/"), "{problems}");
+    job.far.forget_blob("app", old.digest());
+    let gone = verified(packed.path.clone(), true).await;
+    assert_eq!(gone.assert(ExitCode::Done).json()["deltasUnproved"], 1);
+}
