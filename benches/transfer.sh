@@ -24,6 +24,8 @@
 # measured, built from here if it is not set.
 set -euo pipefail
 
+. "$(dirname "$0")/common.sh"
+
 size_mb=400 rounds=5 folder='' check=false
 while (($# > 0)); do
     case $1 in
@@ -31,23 +33,12 @@ while (($# > 0)); do
         --rounds) rounds=$2 && shift ;;
         --folder) folder=$2 && shift ;;
         --check) check=true ;;
-        *) sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "$0" && exit 2 ;;
+        *) usage "$0" ;;
     esac
     shift
 done
-
-root=$(cd "$(dirname "$0")/.." && pwd)
-export PATH=${KHARON_TEST_BIN:+$KHARON_TEST_BIN:}$PATH
-# Nothing may come between this machine and itself.
-unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
-time=$(type -P time) || { echo "GNU time is missing" >&2 && exit 1; }
-for program in docker-registry skopeo docker-charon curl python3; do
-    command -v "$program" > /dev/null || { echo "\`$program\` is missing" >&2 && exit 1; }
-done
-if [[ -z ${KHARON:-} ]]; then
-    cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml"
-    KHARON=${CARGO_TARGET_DIR:-$root/target}/release/kharon
-fi
+need time docker-registry skopeo docker-charon curl python3
+need_kharon
 
 if [[ -n $folder ]]; then
     mkdir -p "$folder"
@@ -56,13 +47,6 @@ else
     work=$(mktemp -d)
 fi
 near_process='' far_process=''
-manifest_type=application/vnd.docker.distribution.manifest.v2+json
-# stop PROCESS: ends a registry of this run.
-stop() {
-    [[ -n $1 ]] || return 0
-    kill "$1" 2> /dev/null || true
-    wait "$1" 2> /dev/null || true
-}
 finish() {
     stop "$near_process"
     stop "$far_process"
@@ -70,30 +54,6 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
-
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
-
-# serve STORAGE PORT: starts a registry, and leaves its process in $served.
-serve() {
-    cat > "$work/$2.yml" <<END
-version: 0.1
-log: {level: error, accesslog: {disabled: true}}
-storage: {filesystem: {rootdirectory: '$1'}}
-http: {addr: '127.0.0.1:$2'}
-END
-    docker-registry serve "$work/$2.yml" > "$work/$2.log" 2>&1 &
-    served=$!
-    local tries
-    for tries in {1..200}; do
-        curl --silent --fail "http://127.0.0.1:$2/v2/" > /dev/null && return
-        sleep 0.05
-    done
-    cat "$work/$2.log" >&2
-    echo "docker-registry does not answer after $tries tries" >&2
-    exit 1
-}
 
 # Two images of gzip streams that store random bytes: nothing can be gained by compressing again.
 make_images() {
@@ -199,19 +159,12 @@ fresh_far() {
 
 # measure JOB STEP TOOL COMMAND…
 measure() {
-    local job=$1 step=$2 tool=$3
+    local job=$1 step=$2 tool=$3 bytes
     shift 3
-    sync
-    if ! "$time" --format '%e %U %S %M' --output "$work/measured" "$@" > "$work/output" 2>&1; then
-        tail -n 20 "$work/output" >&2
-        echo "$tool failed: $*" >&2
-        exit 1
-    fi
-    local wall user system peak bytes
-    read -r wall user system peak < "$work/measured"
+    timed "$tool" "$@"
     bytes=$(du --summarize --bytes "$work/payload" | cut -f 1)
-    echo "$job $step $tool $wall $user $system $peak $bytes" >> "$work/measurements"
-    echo "  $job $step $tool: $wall s" >&2
+    echo "$job $step $tool $measured $bytes" >> "$work/measurements"
+    echo "  $job $step $tool: ${measured%% *} s" >&2
 }
 
 # make_payload JOB TOOL TAG
