@@ -11,6 +11,7 @@
 
 use super::codec::{self, Reach, Settings};
 use super::error::DeltaError;
+use super::runs::common;
 use super::varint::{Numbers, put, put_step};
 
 const PART: &str = "difference";
@@ -231,14 +232,6 @@ fn best_length(equal: impl Iterator<Item = bool>) -> usize {
         }
     }
     best
-}
-
-/// How many bytes two slices have in common at their start.
-fn common(left: &[u8], right: &[u8]) -> usize {
-    let words = left.chunks_exact(16).zip(right.chunks_exact(16));
-    let equal = 16 * words.take_while(|(left, right)| left == right).count();
-    let rest = left[equal..].iter().zip(&right[equal..]);
-    equal + rest.take_while(|(left, right)| left == right).count()
 }
 
 /// Every position of the old version by the seed that starts there.

@@ -14,7 +14,7 @@ use super::codec::{self, Reach, Settings};
 use super::diff;
 use super::error::DeltaError;
 use super::needs::{BlobNeeds, Needs};
-use super::plain::read_exact_at;
+use super::plain::{append, read_exact_at};
 use super::plan::{self, Class, Job, Plan};
 use super::table::{self, Frame, FrameKind, Piece};
 
@@ -23,8 +23,9 @@ use super::table::{self, Frame, FrameKind, Piece};
 const MERGE_GAP_BYTES: u64 = 16 << 10;
 /// What the workers may have in memory together. One job is always let in.
 const MEMORY_BYTES: u64 = 384 << 20;
-/// A difference below this part of what zstd makes, both tried at level 3, is not tried against zstd.
-const RULED_OUT_PERCENT: usize = 55;
+/// Up to this part of what zstd makes, both tried at level 3, a difference is smaller in the end, or
+/// nearly so.
+const BETTER_PERCENT: usize = 90;
 /// How many results may wait for an earlier one.
 const MAX_WAITING: usize = 64;
 
@@ -207,26 +208,19 @@ impl Workshop<'_> {
         })
     }
 
-    /// As a difference or by zstd, whichever is smaller; a quick try of both may rule one out.
+    /// As a difference or by zstd, whichever is smaller, or below `max` what a quick try says of that.
     fn code_large(&self, new: &[u8], old: &[u8], settings: Settings) -> (Coded, Vec<u8>) {
         let difference = diff::differences(new, old);
-        if self.effort != Effort::Max {
-            let quick_zstd = codec::pack(new, old, Settings { level: 3, reach: Reach::Far }).len();
-            let quick_difference = difference.pack(3).len();
-            if quick_difference < quick_zstd / 100 * RULED_OUT_PERCENT {
-                return coded(FrameKind::Diff, difference.pack(settings.level));
-            }
-            // zstd gains more than a difference does from a higher level.
-            if quick_zstd < quick_difference {
-                return coded(FrameKind::Zstd, codec::pack(new, old, settings));
-            }
+        let by_difference = || coded(FrameKind::Diff, difference.pack(settings.level));
+        let by_zstd = || coded(FrameKind::Zstd, codec::pack(new, old, settings));
+        if self.effort == Effort::Max {
+            return std::cmp::min_by_key(by_difference(), by_zstd(), |(_, packed)| packed.len());
         }
-        let difference = difference.pack(settings.level);
-        let packed = codec::pack(new, old, settings);
-        if difference.len() < packed.len() {
-            coded(FrameKind::Diff, difference)
+        let quick_zstd = codec::pack(new, old, Settings { level: 3, reach: Reach::Far }).len();
+        if 100 * difference.pack(3).len() <= BETTER_PERCENT * quick_zstd {
+            by_difference()
         } else {
-            coded(FrameKind::Zstd, packed)
+            by_zstd()
         }
     }
 
@@ -300,12 +294,6 @@ fn write_ready(state: &mut Shared) -> Result<(), DeltaError> {
         state.kinds.push(coded);
     }
     Ok(())
-}
-
-fn append(file: &File, range: &Range<u64>, bytes: &mut Vec<u8>) -> Result<(), DeltaError> {
-    let start = bytes.len();
-    bytes.resize(start + usize::try_from(range.end - range.start).unwrap_or(0), 0);
-    read_exact_at(file, range.start, &mut bytes[start..]).map_err(DeltaError::Read)
 }
 
 /// The need space: every old range that is used, close ones merged.

@@ -2,6 +2,9 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
+
+use super::error::DeltaError;
 
 /// Fills `buffer` with the file's bytes from `offset` on, without moving anything that other threads see.
 ///
@@ -26,4 +29,15 @@ pub(super) fn read_exact_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::
         }
         Ok(())
     }
+}
+
+/// Appends `range` of the file to `bytes`.
+pub(super) fn append(
+    file: &File,
+    range: &Range<u64>,
+    bytes: &mut Vec<u8>,
+) -> Result<(), DeltaError> {
+    let start = bytes.len();
+    bytes.resize(start + usize::try_from(range.end - range.start).unwrap_or(0), 0);
+    read_exact_at(file, range.start, &mut bytes[start..]).map_err(DeltaError::Read)
 }

@@ -1,16 +1,16 @@
 //! What every byte of the new layer is made from. A plan holds positions only; it depends on the new
 //! layer and the baseline, never on time or threads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::ops::Range;
 
-use crate::digest::Digest;
-
-use super::baseline::{Baseline, OldRange, Scanned, name};
+use super::baseline::{Baseline, OldFile, OldRange, Scanned, name};
 use super::chunk::Chunk;
 use super::error::DeltaError;
-use super::plain::read_exact_at;
+use super::like::{find_all, worthwhile};
+use super::plain::{append, read_exact_at};
+use super::runs::{Run, equal_runs};
 use super::table::{MAX_FRAME_BYTES, MAX_PREFIX_BYTES};
 
 /// A changed file above this gets frames of its own.
@@ -19,22 +19,24 @@ const SMALL_BYTES: u64 = 1 << 20;
 const SMALL_EXECUTABLE_BYTES: u64 = 64 << 10;
 /// Small changed files are coded together up to this size.
 const GROUP_BYTES: u64 = 4 << 20;
+/// What changed in large files is coded together up to this size.
+const LARGE_GROUP_BYTES: u64 = 8 << 20;
 /// New content is coded together up to this size.
 const FRESH_BYTES: u64 = 8 << 20;
 /// Large files are cut into windows of this size, so that several cores and bounded memory do.
 const WINDOW_BYTES: u64 = 16 << 20;
 /// Old bytes around the place where a window is expected.
 const SLACK_BYTES: u64 = 256 << 10;
-/// Unchanged runs inside a changed file are copied from this size on.
+/// Unchanged runs inside a large changed file are looked for in all of the baseline from this size on …
 const RUN_BYTES: u64 = 64 << 10;
-/// The most baseline blobs that a delta is made against: each is a download at the far side.
-const MAX_USED_BLOBS: usize = 16;
-/// A baseline blob that saves less is not worth its download …
-const MIN_SAVED_BYTES: u64 = 64 << 10;
-/// … unless it saves this part of its own size.
-const MIN_SAVED_PART: u64 = 100;
-/// How many files of one name are looked at.
-const MAX_NAMESAKES: usize = 64;
+/// … and then in its old version, as in that of any changed file: naming one costs some ten bytes.
+const OWN_RUN_BYTES: usize = 1 << 10;
+/// What lies between two runs is coded against what lies there in the old version, and so much around it.
+const CONTEXT_BYTES: usize = 1 << 10;
+/// What is shorter gains nothing from old bytes that have to be named.
+const LONE_BYTES: usize = 32;
+/// No more runs than these are copied, so that the tables stay below their limits.
+const MAX_COPIES: usize = 1 << 17;
 
 /// What a job's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +102,8 @@ pub(super) fn plan(
     let allowed = worthwhile(files, baseline, &find_all(files, baseline, &all));
     let found = find_all(files, baseline, &allowed);
     let mut planner = Planner { plain, baseline, allowed: &allowed, plan: Plan::default() };
-    let (mut headers, mut changed, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut headers, mut changed) = (Vec::new(), Vec::new());
+    let (mut large, mut fresh) = (Vec::new(), Vec::new());
     for (file, found) in files.iter().zip(&found) {
         let content = file.entry.content.clone();
         let mut meta = Some(file.entry.meta.clone()).filter(|meta| !meta.is_empty());
@@ -122,23 +125,25 @@ pub(super) fn plan(
             let limit =
                 if planner.is_executable(&content)? { SMALL_EXECUTABLE_BYTES } else { SMALL_BYTES };
             if size > limit || old.content().length() > (MAX_PREFIX_BYTES / 4) as u64 {
-                planner.large(content, old.content(), &file.chunks)?;
+                large.extend(planner.large(content, old.content(), &file.chunks, &key)?);
             } else {
-                changed.push(Pair { new: content, old: vec![old.content()], key });
+                let pair = Pair { new: content, old: vec![old.content()], key };
+                changed.extend(planner.trim(pair)?);
             }
         } else if !content.is_empty() {
             fresh.push(Pair { new: content, old: Vec::new(), key });
         }
         if let Some(new) = meta {
-            let old =
-                exact.or(old).map(super::baseline::OldFile::meta).filter(|old| old.length() > 0);
+            let old = exact.or(old).map(OldFile::meta).filter(|old| old.length() > 0);
             headers.push(Pair { new, old: old.into_iter().collect(), key: Default::default() });
         }
     }
     planner.group(Class::Headers, headers, GROUP_BYTES);
-    changed.sort_by(|left, right| left.key.cmp(&right.key));
+    for pairs in [&mut changed, &mut large, &mut fresh] {
+        pairs.sort_by(|left, right| left.key.cmp(&right.key));
+    }
     planner.group(Class::Changed, changed, GROUP_BYTES);
-    fresh.sort_by(|left, right| left.key.cmp(&right.key));
+    planner.group(Class::Large, large, LARGE_GROUP_BYTES);
     planner.group(Class::Fresh, cut(fresh), FRESH_BYTES);
     Ok(planner.plan)
 }
@@ -161,117 +166,6 @@ fn cut(pairs: Vec<Pair>) -> Vec<Pair> {
         }
     }
     cut
-}
-
-/// What the baseline has for one new file.
-#[derive(Clone, Copy, Debug, Default)]
-struct Found {
-    exact: Option<usize>,
-    like: Option<usize>,
-}
-
-fn find_all(files: &[Scanned], baseline: &Baseline, allowed: &[bool]) -> Vec<Found> {
-    files.iter().map(|file| find(file, baseline, allowed)).collect()
-}
-
-/// The first that serves: same content, same path, same path but for digits, most chunks in common,
-/// same name in the nearest folder.
-fn find(file: &Scanned, baseline: &Baseline, allowed: &[bool]) -> Found {
-    let is_allowed = |index: &&usize| allowed[baseline.files[**index].blob];
-    let path = &file.entry.path;
-    let mut found = Found::default();
-    if let Some(digest) = &file.digest {
-        found.exact = exact(baseline, digest, path, allowed);
-        if found.exact.is_some() {
-            return found;
-        }
-    }
-    let has_content = !file.entry.content.is_empty();
-    let serves = |index: &&usize| {
-        is_allowed(index) && baseline.files[**index].content.is_empty() != has_content
-    };
-    let by_path = baseline.at_path(path).iter().find(serves);
-    let by_folded = || nearest(path, baseline, baseline.at_folded_path(path), allowed);
-    let by_chunks = || most_chunks(file, baseline, allowed);
-    let by_name = || nearest(path, baseline, baseline.with_name(path), allowed);
-    found.like = by_path.copied().or_else(by_folded);
-    if has_content && found.like.is_none() {
-        found.like = by_chunks().or_else(by_name);
-    }
-    found
-}
-
-/// A file with the same content, best at the same path, so that its headers are alike too.
-fn exact(baseline: &Baseline, digest: &Digest, path: &str, allowed: &[bool]) -> Option<usize> {
-    let same =
-        baseline.with_content(digest).iter().filter(|index| allowed[baseline.files[**index].blob]);
-    let mut first = None;
-    for index in same {
-        if baseline.files[*index].path == path {
-            return Some(*index);
-        }
-        first = first.or(Some(*index));
-    }
-    first
-}
-
-/// Of several files the one whose path ends most like `path`.
-fn nearest(path: &str, baseline: &Baseline, files: &[usize], allowed: &[bool]) -> Option<usize> {
-    let alike = |index: usize| {
-        let other = &baseline.files[index].path;
-        let pairs = path.rsplit('/').zip(other.rsplit('/'));
-        pairs
-            .take_while(|(left, right)| {
-                super::baseline::folded(left) == super::baseline::folded(right)
-            })
-            .count()
-    };
-    let files = files.iter().copied().filter(|index| allowed[baseline.files[*index].blob]);
-    let mut best: Option<(usize, usize)> = None;
-    for index in files.take(MAX_NAMESAKES) {
-        let score = alike(index);
-        if best.is_none_or(|(_, best)| score > best) {
-            best = Some((index, score));
-        }
-    }
-    best.map(|(index, _)| index)
-}
-
-/// The old file with the most bytes in chunks that the new one has as well, if that is a quarter.
-fn most_chunks(file: &Scanned, baseline: &Baseline, allowed: &[bool]) -> Option<usize> {
-    let mut votes: BTreeMap<usize, u64> = BTreeMap::new();
-    for chunk in &file.chunks {
-        if let Some((old, _)) = baseline.chunk(chunk.hash)
-            && allowed[baseline.files[old].blob]
-        {
-            *votes.entry(old).or_default() += u64::from(chunk.length);
-        }
-    }
-    let (old, bytes) = votes.into_iter().min_by_key(|(old, bytes)| (u64::MAX - bytes, *old))?;
-    let size = file.entry.content.end - file.entry.content.start;
-    (bytes >= size / 4).then_some(old)
-}
-
-/// Which baseline blobs save enough to be needed at all.
-fn worthwhile(files: &[Scanned], baseline: &Baseline, found: &[Found]) -> Vec<bool> {
-    let mut saved = vec![0u64; baseline.blobs.len()];
-    for (file, found) in files.iter().zip(found) {
-        let size = file.entry.content.end - file.entry.content.start;
-        if let Some(index) = found.exact.or(found.like) {
-            let file = &baseline.files[index];
-            saved[file.blob] += size.min(file.content().length()) + file.meta().length() / 2;
-        }
-    }
-    let mut order: Vec<usize> = (0..saved.len()).collect();
-    order.sort_by_key(|blob| (u64::MAX - saved[*blob], *blob));
-    let mut allowed = vec![false; saved.len()];
-    for blob in order.into_iter().take(MAX_USED_BLOBS) {
-        // Layers compress to about a third, so that is what a plain byte saves.
-        let bytes = saved[blob] / 3;
-        let part = baseline.blobs[blob].blob_bytes / MIN_SAVED_PART;
-        allowed[blob] = bytes > 0 && (bytes >= MIN_SAVED_BYTES || bytes >= part);
-    }
-    allowed
 }
 
 struct Planner<'a> {
@@ -326,7 +220,8 @@ impl Planner<'_> {
         content: Range<u64>,
         old: OldRange,
         chunks: &[Chunk],
-    ) -> Result<(), DeltaError> {
+        key: &(String, String),
+    ) -> Result<Vec<Pair>, DeltaError> {
         let runs = self.runs(&content, chunks)?;
         let mut done = content.start;
         let mut holes = Vec::new();
@@ -347,10 +242,50 @@ impl Planner<'_> {
         }
         let mut pairs = Vec::new();
         for (hole, before, after) in holes {
-            pairs.extend(windows(&content, &hole, old, before, after));
+            for pair in windows(&content, &hole, old, before, after) {
+                pairs.extend(self.trim(Pair { key: key.clone(), ..pair })?);
+            }
         }
-        self.group(Class::Large, pairs, WINDOW_BYTES);
-        Ok(())
+        Ok(pairs)
+    }
+
+    /// Copies what a file, or a window of one, has in common with the old bytes beside it, and gives what
+    /// lies between.
+    fn trim(&mut self, pair: Pair) -> Result<Vec<Pair>, DeltaError> {
+        let [old] = pair.old[..] else { return Ok(vec![pair]) };
+        if self.plan.copies.len() >= MAX_COPIES {
+            return Ok(vec![pair]);
+        }
+        let (mut new_bytes, mut old_bytes) = (Vec::new(), Vec::new());
+        append(self.plain, &pair.new, &mut new_bytes)?;
+        append(&self.baseline.blobs[old.blob].plain, &(old.start..old.end), &mut old_bytes)?;
+        let part = |start: usize, end: usize| OldRange {
+            blob: old.blob,
+            start: old.start + start as u64,
+            end: old.start + end.min(old_bytes.len()) as u64,
+        };
+        let mut runs = equal_runs(&new_bytes, &old_bytes, OWN_RUN_BYTES);
+        runs.push(Run { new: new_bytes.len(), old: old_bytes.len(), length: 0 });
+        let mut between = Vec::new();
+        let mut former = Run { new: 0, old: 0, length: 0 };
+        for run in runs {
+            let (hole, beside) = (former.new + former.length, former.old + former.length);
+            let length = run.new - hole;
+            let new = |at: usize| pair.new.start + at as u64;
+            if length > 0 {
+                let end = if run.old >= beside { run.old } else { beside + length };
+                let around = part(beside.saturating_sub(CONTEXT_BYTES), end + CONTEXT_BYTES);
+                let old = Some(around).filter(|old| length >= LONE_BYTES && old.length() > 0);
+                let (new, key) = (new(hole)..new(run.new), pair.key.clone());
+                between.push(Pair { new, old: old.into_iter().collect(), key });
+            }
+            if run.length > 0 {
+                let new = new(run.new)..new(run.new + run.length);
+                self.copy(new, part(run.old, run.old + run.length));
+            }
+            former = run;
+        }
+        Ok(between)
     }
 
     /// Runs of chunks that stand in the baseline in the same order, long enough to pay, compared.
