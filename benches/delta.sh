@@ -221,7 +221,7 @@ for writer in writers:
     is_go = writer == "go"
     limits = {"fast": 0.17, "default": 0.102 if is_go else 0.105, "max": 0.097 if is_go else 0.105}
     limits |= {"recompress": 0.74, "recompress-max": 0.66}
-    for job in limits.keys() & jobs.keys():
+    for job in filter(jobs.__contains__, limits):
         targets.append((f"{writer}, {job}: bytes ÷ docker-charon", part(writer, "total", job), limits[job]))
 zstd = found["-", "total", "zstd"]["make"][0]
 for job, step, limit in [("default", "make", 0.30), ("default", "push", 0.12), ("fast", "make", 0.10)]:
