@@ -3,22 +3,15 @@
 //! Expects the longest match among near ones, put off by one byte if the next position has a longer one. How sure that is
 //! depends on both matches, so that what the real encoder does in each case is learned from the stream itself.
 
-use super::chains::{Chains, Walk};
+use super::chains::{Chains, Found};
 use super::{Model, Prediction, View, common_length};
-use crate::gzip::token::{MAX_DISTANCE, MAX_MATCH, MIN_MATCH, Token};
+use crate::gzip::token::{MAX_MATCH, MIN_MATCH, Token};
 
 const HASH_BITS: u32 = 16;
 /// How many candidates are looked at for a rank: a whole chain can be 32 Ki places long.
 const MOST_RANKED: usize = 2048;
 /// How many candidates are looked at for a prediction, useful or not.
 const MOST_SEEN: usize = 256;
-
-/// A match found at some position; length 0 is none.
-#[derive(Clone, Copy, Debug, Default)]
-struct Found {
-    length: usize,
-    distance: usize,
-}
 
 /// The model.
 pub struct Chain {
@@ -27,9 +20,9 @@ pub struct Chain {
     /// The shortest match that is expected.
     least: usize,
     chains: Chains,
-    /// Where places count from: this position is place 1.
+    /// Where the input or its dictionary begins.
     origin: u64,
-    inserted: u64,
+    /// The match at a position, where it was looked for already; length 0 is none.
     ahead: Option<(u64, Found)>,
 }
 
@@ -41,40 +34,21 @@ impl Chain {
             1 => (1, MIN_MATCH + 1),
             _ => (6, MIN_MATCH),
         };
-        Self { depth, least, chains: Chains::new(HASH_BITS), origin: 0, inserted: 0, ahead: None }
-    }
-
-    fn place(&self, position: u64) -> u32 {
-        ((position - self.origin) as u32).wrapping_add(1)
+        Self { depth, least, chains: Chains::new(HASH_BITS, 0), origin: 0, ahead: None }
     }
 
     fn insert_through(&mut self, view: &View<'_>, last: u64) {
         let end = (last + 1).min(view.limit.saturating_sub(MIN_MATCH as u64 - 1));
-        while self.inserted < end {
-            let index = view.index(self.inserted);
-            let Some(bytes) = view.bytes[index..].first_chunk::<3>() else { break };
-            let value = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]);
-            let hash = value.wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS);
-            self.chains.insert(hash as usize, self.place(self.inserted));
-            self.inserted += 1;
-        }
+        self.chains.insert_below(view, end, |value| {
+            ((value & 0x00ff_ffff).wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS)) as usize
+        });
     }
 
     /// The distances in front of `position`, nearest first, of places that may share three bytes with it.
     fn candidates(&self, position: u64) -> impl Iterator<Item = usize> + '_ {
-        let here = self.place(position);
-        let most = MAX_DISTANCE.min((position - self.origin) as usize);
-        let is_known = position < self.inserted;
-        let mut walk = Walk::new(here);
-        let mut distance = 0;
-        std::iter::from_fn(move || {
-            if !is_known || distance == MAX_DISTANCE {
-                return None;
-            }
-            distance = self.chains.next(&mut walk, distance);
-            let is_over = distance == 0 || distance > most;
-            (!is_over).then_some(distance)
-        })
+        let is_known = position < self.chains.inserted;
+        let farthest = if is_known { (position - self.origin) as usize } else { 0 };
+        self.chains.candidates(self.chains.place(position), farthest)
     }
 
     fn find(&mut self, view: &View<'_>, position: u64) -> Found {
@@ -136,9 +110,8 @@ impl Model for Chain {
     }
 
     fn restart(&mut self, view: &View<'_>, position: u64, dictionary_bytes: usize) {
-        self.chains.clear();
         self.origin = position - dictionary_bytes as u64;
-        self.inserted = self.origin;
+        self.chains.restart(self.origin);
         self.ahead = None;
         if dictionary_bytes > 0 {
             self.insert_through(view, position - 1);

@@ -4,8 +4,8 @@
 //! 4 to 9; at levels 2 and 3 those inside a long match do not. Levels 4 to 9 put a match off by one byte if the next
 //! position has a longer one. A match of four bytes counts only up to a distance of 4,096.
 
-use super::chains::{Chains, Walk};
-use super::{Model, Prediction, Tail, View, common_length};
+use super::chains::{Chains, Found, Search};
+use super::{Model, Prediction, View};
 use crate::gzip::token::{MAX_DISTANCE, MAX_MATCH, Token};
 
 const WINDOW: u64 = MAX_DISTANCE as u64;
@@ -42,104 +42,58 @@ const fn level(number: u8) -> Level {
     }
 }
 
-/// A match found at some position; length 0 is none.
-#[derive(Clone, Copy, Debug, Default)]
-struct Found {
-    length: usize,
-    distance: usize,
-}
-
 /// The model.
 pub struct GoLazy {
     level: Level,
     chains: Chains,
-    /// Where places count from: this position is place 1.
-    origin: u64,
     /// Where the encoder's window begins.
     window: u64,
-    /// Positions below this are in the chains.
-    inserted: u64,
-    /// The match at the position behind the current one, where it was looked for already.
+    /// The match at a position, where it was looked for already; length 0 is none.
     ahead: Option<(u64, Found)>,
 }
 
 impl GoLazy {
     /// The model of one level.
     pub fn new(number: u8) -> Self {
-        Self {
-            level: level(number),
-            chains: Chains::new(HASH_BITS),
-            origin: 0,
-            window: 0,
-            inserted: 0,
-            ahead: None,
-        }
-    }
-
-    fn place(&self, position: u64) -> u32 {
-        ((position - self.origin) as u32).wrapping_add(1)
+        let level = level(number);
+        Self { level, chains: Chains::new(HASH_BITS, level.chain), window: 0, ahead: None }
     }
 
     #[inline]
     fn insert_through(&mut self, view: &View<'_>, last: u64) {
         let end = (last + 1).min(view.limit.saturating_sub(MIN_LENGTH as u64 - 1));
-        while self.inserted < end {
-            let index = view.index(self.inserted);
-            let Some(bytes) = view.bytes[index..].first_chunk::<4>() else { break };
-            let hash = u32::from_be_bytes(*bytes).wrapping_mul(0x1e35_a7bd) >> (32 - HASH_BITS);
-            self.chains.insert(hash as usize, self.place(self.inserted));
-            self.inserted += 1;
-        }
-        self.inserted = self.inserted.max(last + 1);
+        self.chains.insert_below(view, end, |value| {
+            (value.swap_bytes().wrapping_mul(0x1e35_a7bd) >> (32 - HASH_BITS)) as usize
+        });
+        self.chains.inserted = self.chains.inserted.max(last + 1);
     }
 
-    /// The match that the encoder finds at `position`, which enters the chains.
-    fn find(&mut self, view: &View<'_>, position: u64) -> Found {
+    /// The match that the encoder finds at `position`, which enters the chains, where it is longer than `least`.
+    fn find(&mut self, view: &View<'_>, position: u64, least: usize) -> Found {
         // The window moves as soon as too little of it is left, but only for more input.
         if position - self.window > 2 * WINDOW - LEAST_LOOKAHEAD
             && view.limit > self.window + 2 * WINDOW
         {
             self.window += WINDOW;
         }
-        let is_known = self.inserted > position;
-        if !is_known {
-            self.insert_through(view, position);
-        }
-        let lookahead = view.rest(position);
-        if lookahead < MIN_LENGTH {
+        self.insert_through(view, position);
+        let limit = view.rest(position).min(MAX_MATCH);
+        if limit <= least {
             return Found::default();
         }
-        let limit = lookahead.min(MAX_MATCH);
-        let nice = self.level.nice.min(limit);
-        let here = self.place(position);
         let lowest = position.saturating_sub(WINDOW).max(self.window);
-        let farthest = (position - lowest) as usize;
-        let index = view.index(position);
-        let mut best = Found { length: MIN_LENGTH - 1, distance: 0 };
-        let mut tail = Tail::new(view.bytes, index, best.length);
-        let mut walk = Walk::new(here);
-        let mut distance = 0;
-        for _ in 0..self.level.chain {
-            distance = self.chains.next(&mut walk, distance);
-            if distance == 0 || distance > farthest {
-                break;
-            }
-            let at = index - distance;
-            if tail.fits(view.bytes, at) {
-                let length = common_length(view.bytes, at, index, limit);
-                if length > best.length && (length > MIN_LENGTH || distance <= NEAR) {
-                    best = Found { length, distance };
-                    if length >= nice {
-                        break;
-                    }
-                    tail = Tail::new(view.bytes, index, length);
-                }
-            }
-            if distance == MAX_DISTANCE {
-                break;
-            }
-        }
-        if best.distance == 0 { Found::default() } else { best }
+        let search = Search {
+            bytes: view.bytes,
+            index: view.index(position),
+            place: self.chains.place(position),
+            limit,
+            nice: self.level.nice.min(limit),
+            farthest: (position - lowest) as usize,
+            chain: self.level.chain,
+        };
+        let best = self.chains.longest(&search, least);
+        let is_far = best.length == MIN_LENGTH && best.distance > NEAR;
+        if best.distance == 0 || is_far { Found::default() } else { best }
     }
 }
 
@@ -149,10 +103,8 @@ impl Model for GoLazy {
     }
 
     fn restart(&mut self, view: &View<'_>, position: u64, dictionary_bytes: usize) {
-        self.chains.clear();
-        self.origin = position - dictionary_bytes as u64;
-        self.window = self.origin;
-        self.inserted = self.origin;
+        self.window = position - dictionary_bytes as u64;
+        self.chains.restart(self.window);
         self.ahead = None;
         if dictionary_bytes > 0 {
             let view = View { limit: position, ..*view };
@@ -170,7 +122,7 @@ impl Model for GoLazy {
     fn predict(&mut self, view: &View<'_>, position: u64) -> Prediction {
         let found = match self.ahead {
             Some((at, found)) if at == position => found,
-            _ => self.find(view, position),
+            _ => self.find(view, position, MIN_LENGTH - 1),
         };
         self.ahead = Some((position, found));
         let literal = Token::literal(view.bytes[view.index(position)]);
@@ -179,9 +131,10 @@ impl Model for GoLazy {
         }
         let matched = Token::matched(found.length, found.distance);
         if found.length < self.level.lazy && view.rest(position + 1) > found.length {
-            let next = self.find(view, position + 1);
-            self.ahead = Some((position + 1, next));
-            if next.length > found.length {
+            let next = self.find(view, position + 1, found.length);
+            // A shorter one is looked for when it is wanted.
+            self.ahead = (next.length > 0).then_some((position + 1, next));
+            if next.length > 0 {
                 return Prediction::new(literal, 1);
             }
         }
@@ -194,7 +147,7 @@ impl Model for GoLazy {
             self.insert_through(view, after - 1);
         } else {
             self.insert_through(view, position);
-            self.inserted = self.inserted.max(after);
+            self.chains.inserted = self.chains.inserted.max(after);
         }
     }
 }

@@ -5,8 +5,8 @@
 //! hand. Distances stay 262 bytes below the window; a match of three bytes counts only up to a distance of 4,096 at
 //! levels 4 to 9. The very first byte of an input is never found.
 
-use super::chains::{Chains, Walk};
-use super::{Model, Prediction, Tail, View, common_length};
+use super::chains::{Chains, Found, Search};
+use super::{Model, Prediction, View};
 use crate::gzip::token::{MAX_DISTANCE, MAX_MATCH, MIN_MATCH, Token};
 
 /// The farthest match: the window less the lookahead that is always kept.
@@ -42,13 +42,6 @@ const fn level(number: u8) -> Level {
     Level { good, lazy, nice, chain, is_lazy }
 }
 
-/// A match found at some position; length below 3 is none.
-#[derive(Clone, Copy, Debug)]
-struct Found {
-    length: usize,
-    distance: usize,
-}
-
 const NONE: Found = Found { length: MIN_MATCH - 1, distance: 0 };
 
 /// The model.
@@ -57,9 +50,8 @@ pub struct Zlib {
     hash_shift: u32,
     hash_mask: u32,
     chains: Chains,
-    /// Where places count from: this position is place 0, which is none.
+    /// Where the input or its dictionary begins. This byte is never found.
     origin: u64,
-    inserted: u64,
     /// The match at a position, where it was looked for already.
     ahead: Option<(u64, Found)>,
 }
@@ -68,13 +60,13 @@ impl Zlib {
     /// The model of one level and memory level.
     pub fn new(number: u8, memory_level: u8) -> Self {
         let hash_bits = u32::from(memory_level) + 7;
+        let level = level(number);
         Self {
-            level: level(number),
+            level,
             hash_shift: hash_bits.div_ceil(3),
             hash_mask: (1 << hash_bits) - 1,
-            chains: Chains::new(hash_bits),
+            chains: Chains::new(hash_bits, level.chain),
             origin: 0,
-            inserted: 0,
             ahead: None,
         }
     }
@@ -83,60 +75,37 @@ impl Zlib {
     fn insert_through(&mut self, view: &View<'_>, last: u64) {
         // Positions whose three bytes are not there yet enter when they are: after a flush, none is left out.
         let end = (last + 1).min(view.limit.saturating_sub(MIN_MATCH as u64 - 1));
-        while self.inserted < end {
-            let index = view.index(self.inserted);
-            let Some(bytes) = view.bytes[index..].first_chunk::<3>() else { break };
-            let [first, second, third] = bytes.map(u32::from);
-            let shift = self.hash_shift;
-            let hash = ((first << shift ^ second) << shift ^ third) & self.hash_mask;
-            self.chains.insert(hash as usize, (self.inserted - self.origin) as u32);
-            self.inserted += 1;
-        }
+        let (shift, mask) = (self.hash_shift, self.hash_mask);
+        self.chains.insert_below(view, end, |value| {
+            let [first, second, third, _] = value.to_le_bytes().map(u32::from);
+            (((first << shift ^ second) << shift ^ third) & mask) as usize
+        });
     }
 
     /// The longest match at `position` that is longer than `least`.
     fn find(&mut self, view: &View<'_>, position: u64, least: usize) -> Found {
         self.insert_through(view, position);
         let lookahead = view.rest(position);
-        if lookahead < MIN_MATCH || self.inserted <= position {
+        if lookahead < MIN_MATCH || self.chains.inserted <= position || position == self.origin {
             return NONE;
         }
-        let here = (position - self.origin) as u32;
-        let index = view.index(position);
         let limit = lookahead.min(MAX_MATCH);
         if least >= limit {
             return NONE;
         }
-        let nice = self.level.nice.min(lookahead);
         let chain = if least >= self.level.good { self.level.chain / 4 } else { self.level.chain };
-        let mut best = Found { length: least, distance: 0 };
-        let mut tail = Tail::new(view.bytes, index, best.length);
-        let mut walk = Walk::new(here);
-        let mut distance = 0;
-        for _ in 0..chain {
-            distance = self.chains.next(&mut walk, distance);
-            if distance == 0 || distance > REACH {
-                break;
-            }
-            let at = index - distance;
-            if tail.fits(view.bytes, at) {
-                let length = common_length(view.bytes, at, index, limit);
-                if length > best.length {
-                    best = Found { length, distance };
-                    if length >= nice {
-                        break;
-                    }
-                    tail = Tail::new(view.bytes, index, length);
-                }
-            }
-        }
-        if best.distance == 0 {
-            return NONE;
-        }
-        if self.level.is_lazy && best.length == MIN_MATCH && best.distance > NEAR {
-            return NONE;
-        }
-        best
+        let search = Search {
+            bytes: view.bytes,
+            index: view.index(position),
+            place: self.chains.place(position),
+            limit,
+            nice: self.level.nice.min(lookahead),
+            farthest: REACH,
+            chain,
+        };
+        let best = self.chains.longest(&search, least);
+        let is_far = self.level.is_lazy && best.length == MIN_MATCH && best.distance > NEAR;
+        if best.distance == 0 || is_far { NONE } else { best }
     }
 }
 
@@ -146,9 +115,9 @@ impl Model for Zlib {
     }
 
     fn restart(&mut self, view: &View<'_>, position: u64, dictionary_bytes: usize) {
-        self.chains.clear();
         self.origin = position - dictionary_bytes as u64;
-        self.inserted = self.origin;
+        self.chains.restart(self.origin);
+        self.chains.inserted = self.origin + 1;
         self.ahead = None;
         if dictionary_bytes > 0 {
             self.insert_through(view, position - 1);
@@ -186,7 +155,7 @@ impl Model for Zlib {
             self.insert_through(view, after - 1);
         } else {
             self.insert_through(view, position);
-            self.inserted = self.inserted.max(after);
+            self.chains.inserted = self.chains.inserted.max(after);
         }
     }
 }

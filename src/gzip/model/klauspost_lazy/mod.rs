@@ -4,10 +4,13 @@
 //! is beyond zlib's way: a found match may be replaced by one whose end is better; long stretches without a match
 //! are skipped faster and faster; level 9 weighs a match against what its bytes would cost as literals.
 
+mod ends;
+
 use std::collections::VecDeque;
 
-use super::chains::{Chains, Walk};
-use super::{Model, Prediction, Tail, View, common_length, load32};
+use self::ends::Ends;
+use super::chains::{Chains, Found, Search};
+use super::{Model, Prediction, View};
 use crate::gzip::huffman::package_lengths;
 use crate::gzip::token::{
     DISTANCE_EXTRA, LENGTH_EXTRA, MAX_DISTANCE, MAX_MATCH, Token, distance_code,
@@ -18,8 +21,6 @@ const HASH_BITS: u32 = 17;
 const HASH_PRIME: u32 = 2_654_435_761;
 const MIN_LENGTH: usize = 4;
 const LEAST_LOOKAHEAD: u64 = (MIN_LENGTH + MAX_MATCH) as u64;
-/// How many bytes of a better end's match may be literals instead.
-const END_OFFSET: u64 = 2;
 
 /// What differs between the versions.
 #[derive(Clone, Copy, Debug)]
@@ -33,14 +34,6 @@ struct Version {
     counted_bytes: u64,
     /// The cost of a byte that was not counted (level 9).
     unseen_cost: u8,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ends {
-    /// The match begins where the replaced one began.
-    SameStart,
-    /// It may begin up to two bytes later.
-    LaterStart,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,12 +52,6 @@ const fn level(number: u8) -> Level {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Found {
-    length: usize,
-    distance: usize,
-}
-
 const NONE: Found = Found { length: MIN_LENGTH - 1, distance: 0 };
 
 /// The model.
@@ -72,9 +59,6 @@ pub struct KlauspostLazy {
     version: Version,
     level: Level,
     chains: Chains,
-    /// Where places count from: this position is place 1.
-    origin: u64,
-    inserted: u64,
     /// Where the encoder's window begins, and where it was filled to when the current work began.
     window: u64,
     window_end: u64,
@@ -92,12 +76,11 @@ pub struct KlauspostLazy {
 
 impl KlauspostLazy {
     fn new(number: u8, version: Version) -> Self {
+        let level = level(number);
         Self {
             version,
-            level: level(number),
-            chains: Chains::new(HASH_BITS),
-            origin: 0,
-            inserted: 0,
+            level,
+            chains: Chains::new(HASH_BITS, level.chain),
             window: 0,
             window_end: 0,
             is_flushed: false,
@@ -151,23 +134,14 @@ impl KlauspostLazy {
         self.window_end.saturating_sub(MIN_LENGTH as u64 - 1)
     }
 
-    fn hash(view: &View<'_>, position: u64) -> usize {
-        (load32(view.bytes, view.index(position)).wrapping_mul(HASH_PRIME) >> (32 - HASH_BITS))
-            as usize
-    }
-
-    fn place(&self, position: u64) -> u32 {
-        ((position - self.origin) as u32).wrapping_add(1)
+    fn hash(value: u32) -> usize {
+        (value.wrapping_mul(HASH_PRIME) >> (32 - HASH_BITS)) as usize
     }
 
     fn insert_through(&mut self, view: &View<'_>, last: u64) {
         let end = (last + 1).min(self.insert_end());
-        while self.inserted < end {
-            let hash = Self::hash(view, self.inserted);
-            self.chains.insert(hash, self.place(self.inserted));
-            self.inserted += 1;
-        }
-        self.inserted = self.inserted.max(last + 1);
+        self.chains.insert_below(view, end, Self::hash);
+        self.chains.inserted = self.chains.inserted.max(last + 1);
     }
 
     /// The window is filled, after moving if little of it is left.
@@ -197,65 +171,43 @@ impl KlauspostLazy {
         self.at.saturating_sub(WINDOW).max(self.window)
     }
 
-    fn find(&self, view: &View<'_>) -> Found {
-        let here = self.place(self.at);
+    /// The match that the encoder finds, where it may be longer than `least`: a shorter one does not matter.
+    fn find(&self, view: &View<'_>, least: usize) -> Found {
         let index = view.index(self.at);
         let limit = ((self.window_end - self.at) as usize).min(MAX_MATCH);
-        let nice = self.level.nice.min(limit);
-        let farthest = (self.at - self.lowest()) as usize;
-        let mut best = NONE;
-        let mut best_gain = self.version.least_gain;
-        let mut tail = Tail::new(view.bytes, index, best.length);
-        let mut walk = Walk::new(here);
-        let mut distance = 0;
-        for _ in 0..self.level.chain {
-            distance = self.chains.next(&mut walk, distance);
-            if distance == 0 || distance > farthest {
-                break;
-            }
-            let at = index - distance;
-            if tail.fits(view.bytes, at) {
-                let length = common_length(view.bytes, at, index, limit);
-                if length > best.length && self.gains(view, index, length, distance, &mut best_gain)
-                {
-                    best = Found { length, distance };
-                    if length >= nice {
-                        break;
-                    }
-                    tail = Tail::new(view.bytes, index, length);
-                }
-            }
-            if distance == farthest {
-                break;
-            }
+        let search = Search {
+            bytes: view.bytes,
+            index,
+            place: self.chains.place(self.at),
+            limit,
+            nice: self.level.nice.min(limit),
+            farthest: (self.at - self.lowest()) as usize,
+            chain: self.level.chain,
+        };
+        if !self.level.weighs {
+            return self.chains.longest(&search, least);
         }
-        best
+        if least >= MIN_LENGTH && self.chains.longest(&search, least).distance == 0 {
+            return NONE;
+        }
+        let mut best_gain = self.version.least_gain;
+        self.chains.last_taken(&search, NONE, |length, distance| {
+            let gain = self.gain(&view.bytes[index..index + length], distance);
+            let gains = gain > best_gain;
+            best_gain = best_gain.max(gain);
+            gains
+        })
     }
 
-    fn gains(
-        &self,
-        view: &View<'_>,
-        index: usize,
-        length: usize,
-        distance: usize,
-        best_gain: &mut i64,
-    ) -> bool {
-        if !self.level.weighs {
-            return true;
-        }
-        let bytes = &view.bytes[index..index + length];
+    /// How many bits a match of these bytes saves.
+    fn gain(&self, bytes: &[u8], distance: usize) -> i64 {
         let literals: i64 =
             bytes.iter().map(|&byte| i64::from(self.literal_bits[usize::from(byte)])).sum();
-        let length_code = Token::matched(length, distance).symbol() - 257;
-        let gain = literals
+        let length_code = Token::matched(bytes.len(), distance).symbol() - 257;
+        literals
             - i64::from(distance_bits(distance))
             - self.version.base_cost
-            - i64::from(LENGTH_EXTRA[length_code]);
-        if gain <= *best_gain {
-            return false;
-        }
-        *best_gain = gain;
-        true
+            - i64::from(LENGTH_EXTRA[length_code])
     }
 
     fn literal(&mut self, view: &View<'_>, position: u64) {
@@ -282,7 +234,7 @@ impl KlauspostLazy {
             self.found = NONE;
             let is_in = self.at < self.insert_end();
             if is_in && lookahead > former.length as u64 && former.length < self.level.lazy {
-                self.found = self.find(view);
+                self.found = self.find(view, former.length);
             }
             if former.length >= MIN_LENGTH && self.found.length <= former.length {
                 self.say_match(view, former, lookahead);
@@ -293,10 +245,7 @@ impl KlauspostLazy {
     }
 
     fn say_match(&mut self, view: &View<'_>, former: Found, lookahead: u64) {
-        let better = match self.version.ends {
-            Ends::SameStart => self.better_end(view, former, lookahead),
-            Ends::LaterStart => self.better_end_later(view, former, lookahead),
-        };
+        let better = self.better_end(view, former, lookahead);
         self.queue.push_back(Token::matched(better.length, better.distance));
         let after = self.at + better.length as u64 - 1;
         self.insert_through(view, after - 1);
@@ -334,72 +283,6 @@ impl KlauspostLazy {
         self.has_pending = false;
     }
 
-    /// Where the bytes at `end` were last, less `back`; none where that is too far or nowhere.
-    fn place_of_end(&self, view: &View<'_>, end: u64, back: u64) -> Option<u64> {
-        let head = self.chains.head(Self::hash(view, end));
-        let distance = self.place(self.at).wrapping_sub(head);
-        if head == 0 || u64::from(distance) > self.at - self.window {
-            return None;
-        }
-        (self.at - u64::from(distance)).checked_sub(back)
-    }
-
-    fn better_end(&self, view: &View<'_>, former: Found, lookahead: u64) -> Found {
-        let start = self.at - 1;
-        let length = former.length as u64;
-        if start + length + END_OFFSET >= self.insert_end() {
-            return former;
-        }
-        let back = 4 - END_OFFSET;
-        let Some(place) = self.place_of_end(view, start + length - back, length - back) else {
-            return former;
-        };
-        if place <= self.lowest() || place >= start {
-            return former;
-        }
-        let most = lookahead.min(MAX_MATCH as u64) as usize;
-        let longer = common_length(view.bytes, view.index(place), view.index(start), most);
-        if longer <= former.length {
-            return former;
-        }
-        Found { length: longer, distance: (start - place) as usize }
-    }
-
-    fn better_end_later(&mut self, view: &View<'_>, former: Found, lookahead: u64) -> Found {
-        let start = self.at - 1;
-        let length = former.length as u64;
-        if former.length >= MAX_MATCH - END_OFFSET as usize || start + length >= self.insert_end() {
-            return former;
-        }
-        let Some(place) = self.place_of_end(view, start + length, length) else { return former };
-        if place <= self.lowest() + END_OFFSET || place >= start {
-            return former;
-        }
-        let distance = (start - place) as usize;
-        if distance == former.distance {
-            return former;
-        }
-        let most = (lookahead.min(MAX_MATCH as u64 + END_OFFSET) - END_OFFSET) as usize;
-        let (place, index) = (view.index(place), view.index(start));
-        let skipped = END_OFFSET as usize;
-        let mut longer = common_length(view.bytes, place + skipped, index + skipped, most);
-        if longer <= former.length {
-            return former;
-        }
-        for offset in (0..skipped).rev() {
-            if longer >= MAX_MATCH || view.bytes[index + offset] != view.bytes[place + offset] {
-                for owed in 0..=offset {
-                    self.literal(view, start + owed as u64);
-                    self.at += 1;
-                    self.insert_through(view, self.at);
-                }
-                break;
-            }
-            longer += 1;
-        }
-        Found { length: longer, distance }
-    }
-
     fn begin(&mut self, position: u64) {
         self.at = position;
         self.expected = position;
@@ -425,10 +308,8 @@ impl Model for KlauspostLazy {
     }
 
     fn restart(&mut self, view: &View<'_>, position: u64, dictionary_bytes: usize) {
-        self.chains.clear();
-        self.origin = position - dictionary_bytes as u64;
-        self.inserted = self.origin;
-        self.window = self.origin;
+        self.window = position - dictionary_bytes as u64;
+        self.chains.restart(self.window);
         self.window_end = position;
         self.literal_run = 0;
         if dictionary_bytes > 0 {
