@@ -16,6 +16,7 @@ mod choose;
 mod code;
 mod describe;
 mod error;
+mod feed;
 mod header;
 mod huffman;
 mod inflate;

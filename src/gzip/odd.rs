@@ -4,8 +4,8 @@ use super::analyse::{Limits, analyse};
 use super::bits::BitWriter;
 use super::code::{CodeHeader, LengthStep, length_code_count, step_histogram};
 use super::describe::{BlockStart, EndsBlock, Side};
+use super::feed::BlockKind;
 use super::huffman::{CodeStyle, predict_header, predict_length_code};
-use super::inflate::BlockKind;
 use super::rebuild::{Rebuilt, rebuild};
 use super::token::{Histogram, Token};
 

@@ -10,8 +10,8 @@ use super::code::{
 };
 use super::describe::{BlockStart, Cut, Describer, EndsBlock, Grid, Side, Span};
 use super::error::Error;
+use super::feed::{Block, BlockKind};
 use super::huffman::CodeStyle;
-use super::inflate::{Block, BlockKind};
 use super::model::{Boundary, Kind, Model, Parameters};
 use super::plain::Plain;
 use super::range::Decoder;
