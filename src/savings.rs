@@ -118,6 +118,6 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[1].starts_with(&config.short().to_string()) && lines[1].ends_with("raw"));
         assert!(lines[2].contains("9.0 MB") && lines[2].ends_with("delta"), "{text}");
-        assert_eq!(lines[3], "100.0 kB instead of 9.0 MB: 8.9 MB saved (98 %)");
+        assert_eq!(lines[3], "100 kB instead of 9.0 MB: 8.9 MB saved (98 %)");
     }
 }
