@@ -10,6 +10,8 @@ use kharon::gzip::{Analysis, Error, Limits, analyse, rebuild};
 /// The largest recipe of each stream, in bytes, by the beginning of its name; the first that fits counts.
 const LARGEST_RECIPES: &[(&str, u64)] = &[
     ("go1.2", 40),
+    ("klauspost1.11", 400),
+    ("klauspost1.13", 400),
     ("klauspost1.15.12", 40),
     ("klauspost1.20.3", 40),
     ("pgzip1.2.5-klauspost1.15.12-level9", 60),

@@ -213,6 +213,8 @@ impl Evidence {
         list.push(oldest);
         list.extend([5, 6, 1, 4, 3, 2].map(fast));
         list.push(Parameters { kind: Kind::KlauspostFast115, ..fast(4) });
+        let older = [Kind::KlauspostFast113, Kind::KlauspostFast111];
+        list.extend(older.map(|kind| Parameters { kind, ..fast(5) }));
         for level in [7, 8] {
             list.extend(lazy_kinds.iter().map(|&kind| lazy(kind, level)));
         }

@@ -12,7 +12,7 @@ mod klauspost_lazy;
 mod literals;
 mod zlib;
 
-use self::klauspost_fast::SecondMatch;
+use self::klauspost_fast::{KlauspostFast, Version};
 use super::error::Error;
 use super::huffman::CodeStyle;
 use super::plain::Plain;
@@ -142,6 +142,10 @@ pub enum Kind {
     KlauspostFast,
     /// klauspost/compress 1.15 to 1.17, levels 1 to 6.
     KlauspostFast115,
+    /// klauspost/compress 1.13 and 1.14, levels 1 to 6.
+    KlauspostFast113,
+    /// klauspost/compress 1.11 and 1.12, levels 1 to 6.
+    KlauspostFast111,
     /// klauspost/compress 1.15, levels 7 to 9.
     KlauspostLazy115,
     /// klauspost/compress 1.20, levels 7 to 9.
@@ -155,7 +159,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [(u8, Self); 10] = [
+    const ALL: [(u8, Self); 12] = [
         (0, Self::Literals),
         (1, Self::GoLazy),
         (2, Self::GoFast),
@@ -166,6 +170,8 @@ impl Kind {
         (7, Self::Zlib),
         (8, Self::Chain),
         (9, Self::KlauspostFast115),
+        (10, Self::KlauspostFast113),
+        (11, Self::KlauspostFast111),
     ];
 }
 
@@ -204,12 +210,10 @@ impl Parameters {
             Kind::Literals => Box::new(literals::Literals),
             Kind::GoLazy => Box::new(go_lazy::GoLazy::new(level)),
             Kind::GoFast => Box::new(go_fast::GoFast::new()),
-            Kind::KlauspostFast => {
-                Box::new(klauspost_fast::KlauspostFast::new(level, SecondMatch::Misplaced))
-            }
-            Kind::KlauspostFast115 => {
-                Box::new(klauspost_fast::KlauspostFast::new(level, SecondMatch::InPlace))
-            }
+            Kind::KlauspostFast => Box::new(KlauspostFast::new(level, Version::V18)),
+            Kind::KlauspostFast115 => Box::new(KlauspostFast::new(level, Version::V15)),
+            Kind::KlauspostFast113 => Box::new(KlauspostFast::new(level, Version::V13)),
+            Kind::KlauspostFast111 => Box::new(KlauspostFast::new(level, Version::V11)),
             Kind::KlauspostLazy115 => Box::new(klauspost_lazy::KlauspostLazy::version_115(level)),
             Kind::KlauspostLazy120 => Box::new(klauspost_lazy::KlauspostLazy::version_120(level)),
             Kind::GoLazy127 => Box::new(klauspost_lazy::KlauspostLazy::go_127(level)),

@@ -2,8 +2,8 @@
 //!
 //! Single-pass encoders over units of up to 65,535 bytes, with hash tables that remember one or two places for each hash. A
 //! unit's matches may be longer than DEFLATE allows and are then said in pieces. A flushed rest below 128 bytes is
-//! not searched and makes the encoder forget what was before. Versions differ at level 4 alone: from 1.18 on, and in Go, the
-//! length of a second match is measured at a wrong place.
+//! not searched and makes the encoder forget what was before. Versions differ in
+//! how levels 4, 5 and 6 make a found match better.
 
 mod enter;
 mod search;
@@ -15,8 +15,6 @@ use crate::gzip::token::{MAX_DISTANCE, MAX_MATCH, Token};
 
 /// How many bytes a unit has.
 pub const UNIT_BYTES: u64 = 65_535;
-/// The encoder's history buffer: full, it keeps the last 32 KiB.
-const HISTORY_BYTES: u64 = 5 * UNIT_BYTES;
 /// Shorter units are not searched.
 const LEAST_UNIT: usize = MARGIN + 2;
 /// A flushed unit below this makes the encoder forget.
@@ -35,19 +33,31 @@ struct Found {
     next: u64,
 }
 
-/// How level 4 measures a match at the next position.
+/// What differs between versions of klauspost/compress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SecondMatch {
-    /// At its own place.
-    InPlace,
-    /// As far behind the beginning of the encoder's buffer as it should be before the position.
-    Misplaced,
+pub enum Version {
+    /// 1.11 and 1.12: no better end is looked for.
+    V11,
+    /// 1.13 and 1.14: a better end's match begins where the replaced one began.
+    V13,
+    /// 1.15 to 1.17: it may differ in its first two bytes.
+    V15,
+    /// 1.18 on, and Go: level 4 measures a match at the next position as far behind the beginning of the encoder's
+    /// buffer as it should be before the position.
+    V18,
+}
+
+impl Version {
+    /// The encoder's history buffer: full, it keeps the last 32 KiB.
+    fn history_bytes(self) -> u64 {
+        UNIT_BYTES * if self == Self::V11 { 10 } else { 5 }
+    }
 }
 
 /// The model.
 pub struct KlauspostFast {
     level: u8,
-    second_match: SecondMatch,
+    version: Version,
     short: Vec<u32>,
     pairs: Vec<Pair>,
     /// What has to be added to a position to get the place that tables hold.
@@ -72,7 +82,7 @@ pub struct KlauspostFast {
 
 impl KlauspostFast {
     /// The model of one level.
-    pub fn new(number: u8, second_match: SecondMatch) -> Self {
+    pub fn new(number: u8, version: Version) -> Self {
         let level = number.clamp(1, 6);
         let (short, pairs) = match level {
             1 => (L1_BITS, None),
@@ -82,7 +92,7 @@ impl KlauspostFast {
         };
         Self {
             level,
-            second_match,
+            version,
             short: vec![0; 1 << short],
             pairs: vec![Pair::default(); pairs.map_or(0, |bits| 1 << bits)],
             shift: FAR,
@@ -105,7 +115,7 @@ impl KlauspostFast {
     }
 
     fn begin_unit(&mut self, position: u64, end: u64, is_flushed: bool) {
-        if end - self.history > HISTORY_BYTES {
+        if end - self.history > self.version.history_bytes() {
             self.history = position - MAX_DISTANCE as u64;
         }
         self.unit_start = position;

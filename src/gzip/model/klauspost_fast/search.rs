@@ -2,7 +2,7 @@
 
 use super::super::{common_length, load32};
 use super::unit::{Hit, L1_BITS, L2_BITS, L3_BITS, Pair, REACH, Unit, hash4, hash5, hash7};
-use super::{KlauspostFast, SecondMatch};
+use super::{KlauspostFast, Version};
 use crate::gzip::token::MAX_DISTANCE;
 
 impl KlauspostFast {
@@ -136,7 +136,7 @@ impl KlauspostFast {
     }
 
     fn second_length(&self, unit: &Unit<'_>, next: usize, distance: usize) -> usize {
-        if self.second_match == SecondMatch::InPlace {
+        if self.version != Version::V18 {
             return unit.length(next, distance);
         }
         let limit = unit.end - next - 4;
@@ -276,10 +276,14 @@ impl KlauspostFast {
         }
     }
 
-    /// Whether a match `distance` before `at + 2` is longer than `hit`, allowing two bytes to differ.
-    fn try_end(unit: &Unit<'_>, at: usize, distance: i64, hit: &mut Hit) {
+    /// Takes the match `distance` before `at` if it is longer than `hit`, where its first bytes may differ.
+    fn try_end(&self, unit: &Unit<'_>, at: usize, distance: i64, hit: &mut Hit) {
         let Ok(distance) = usize::try_from(distance) else { return };
-        let second = at + 2;
+        let second = match self.version {
+            Version::V11 => return,
+            Version::V13 => at,
+            Version::V15 | Version::V18 => at + 2,
+        };
         let is_near = distance > 0 && distance < MAX_DISTANCE;
         if !is_near || second < unit.history + distance {
             return;
@@ -294,7 +298,7 @@ impl KlauspostFast {
         let end = hit.at + hit.length;
         if hit.length < 30 && end < unit.limit() {
             let place = self.pairs[hash7(unit.load(end), L1_BITS)].newer;
-            Self::try_end(unit, hit.at, Self::signed_distance(unit, end, place), hit);
+            self.try_end(unit, hit.at, Self::signed_distance(unit, end, place), hit);
         }
     }
 
@@ -307,10 +311,10 @@ impl KlauspostFast {
         let places = self.pairs[hash7(unit.load(end), L1_BITS)];
         let distance = Self::signed_distance(unit, end, places.newer);
         if distance < i64::from(REACH) {
-            Self::try_end(unit, at, distance, hit);
+            self.try_end(unit, at, distance, hit);
             // The length may have grown: the second place is tried for the new end.
             let distance = Self::signed_distance(unit, at + hit.length, places.older);
-            Self::try_end(unit, at, distance, hit);
+            self.try_end(unit, at, distance, hit);
         }
     }
 }
