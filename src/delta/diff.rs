@@ -21,16 +21,15 @@ const MAX_CONTROL_BYTES: usize = 8 << 20;
 /// How many equal bytes make a place in the old version worth looking at.
 const SEED_BYTES: usize = 8;
 /// A new alignment must explain so many bytes more than the present one.
-const GAIN_BYTES: usize = 8;
-/// How many places with the same seed are compared.
-const DEPTH: usize = 24;
+const GAIN_BYTES: usize = 12;
 /// Where a comparison stops; what follows is found out while walking on.
 const ENOUGH_BYTES: usize = 2048;
 
-/// Codes `new` as differences to `old`, not packed yet.
-pub(super) fn differences(new: &[u8], old: &[u8]) -> Differences {
+/// Codes `new` as differences to `old`, not packed yet. Of the places with the same seed `depth` are compared.
+pub(super) fn differences(new: &[u8], old: &[u8], depth: usize) -> Differences {
     let mut differences = Differences::default();
-    for step in Walk::new(new, old).steps() {
+    let walk = Walk { new, old, index: Index::new(old, depth) };
+    for step in walk.steps() {
         differences.push(new, old, &step);
     }
     differences
@@ -136,11 +135,7 @@ struct Anchor {
     old: usize,
 }
 
-impl<'a> Walk<'a> {
-    fn new(new: &'a [u8], old: &'a [u8]) -> Self {
-        Self { new, old, index: Index::new(old) }
-    }
-
+impl Walk<'_> {
     fn steps(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         // Bytes of `new` before `done` are in a step already.
@@ -240,10 +235,11 @@ struct Index {
     /// For each position the former one with the same seed hash, both counted from 1.
     former: Vec<u32>,
     shift: u32,
+    depth: usize,
 }
 
 impl Index {
-    fn new(old: &[u8]) -> Self {
+    fn new(old: &[u8], depth: usize) -> Self {
         let bits = (usize::BITS - old.len().leading_zeros()).clamp(8, 22);
         let mut heads = vec![0u32; 1 << bits];
         let mut former = vec![0u32; old.len()];
@@ -254,7 +250,7 @@ impl Index {
             former[position] = *head;
             *head = u32::try_from(position + 1).unwrap_or(0);
         }
-        Self { heads, former, shift }
+        Self { heads, former, shift, depth }
     }
 
     /// The longest of the places that start with the same seed, with the length in common.
@@ -264,7 +260,7 @@ impl Index {
         let mut best = None;
         let mut best_length = SEED_BYTES;
         let mut place = self.heads[slot(seed, self.shift)];
-        for _ in 0..DEPTH {
+        for _ in 0..self.depth {
             let Some(position) = (place as usize).checked_sub(1) else { break };
             // Only a place that is equal at the best length so far can be longer.
             if old.get(position + best_length) == ahead.get(best_length) {

@@ -25,7 +25,7 @@ const MERGE_GAP_BYTES: u64 = 16 << 10;
 const MEMORY_BYTES: u64 = 384 << 20;
 /// Up to this part of what zstd makes, both tried at level 3, a difference is smaller in the end, or
 /// nearly so.
-const BETTER_PERCENT: usize = 90;
+const BETTER_PERCENT: usize = 95;
 /// How many results may wait for an earlier one.
 const MAX_WAITING: usize = 64;
 
@@ -210,7 +210,7 @@ impl Workshop<'_> {
 
     /// As a difference or by zstd, whichever is smaller, or below `max` what a quick try says of that.
     fn code_large(&self, new: &[u8], old: &[u8], settings: Settings) -> (Coded, Vec<u8>) {
-        let difference = diff::differences(new, old);
+        let difference = diff::differences(new, old, self.depth());
         let by_difference = || coded(FrameKind::Diff, difference.pack(settings.level));
         let by_zstd = || coded(FrameKind::Zstd, codec::pack(new, old, settings));
         if self.effort == Effort::Max {
@@ -221,6 +221,15 @@ impl Workshop<'_> {
             by_difference()
         } else {
             by_zstd()
+        }
+    }
+
+    /// How hard differences look for what lies beside what.
+    fn depth(&self) -> usize {
+        match self.effort {
+            Effort::Fast => 4,
+            Effort::Default => 24,
+            Effort::Max => 64,
         }
     }
 
