@@ -187,7 +187,7 @@ pub enum Fault {
     },
     /// A way to travel that this kharon does not know.
     #[error(
-        "expected the blob `{digest}` to be carried, expected or left-out, found it to travel as `{found}`"
+        "expected the blob `{digest}` to be carried, expected, left-out or a delta, found it to travel as `{found}`"
     )]
     Travels {
         /// The blob.
@@ -210,7 +210,7 @@ pub enum Fault {
         found: String,
     },
     /// An entry of the zip that nothing in the index has a use for.
-    #[error("expected the entry `{name}` to be a manifest or a carried blob, found neither")]
+    #[error("expected the entry `{name}` to be a manifest, a carried blob or a delta, found none of them")]
     EntryIdle {
         /// The entry.
         name: String,
