@@ -43,12 +43,15 @@
 //! ```text
 //! terminal            everything drawn or asked (indicatif, dialoguer)
 //! make · push         the two verbs: carry a plan out
-//! inspect · verify    look at a payload, read all of it
+//! inspect · verify · savings   look at a payload, read all of it, say what deltas save
+//! prove · restore · baselines   blobs rebuilt from deltas: to compare them, at all, and what from
 //! serve               a registry over an OCI layout folder (hyper)
 //! payload             the written format, docker-charon's beside it (zip)
 //! plan · names · rebuild   pure: what travels, what it is called, indexes of what travels
 //! registry · layout   one registry over HTTP (reqwest) · an OCI image layout as a store
-//! gzip · delta        exact gzip streams · plain bytes against old plain bytes (no verb uses them yet)
+//! layer               a blob as recipe and delta: joins the two below
+//! gzip · delta        exact gzip streams · plain bytes against old plain bytes (zstd)
+//! unpack · verified · window    plain bytes of blobs (flate2) · checked while they pass · files at any offset
 //! manifest · reference · digest · platform · progress · units · failure      values
 //! ```
 

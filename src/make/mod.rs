@@ -16,6 +16,7 @@ mod platforms;
 mod referrers;
 mod request;
 mod resolve;
+mod sources;
 mod store;
 mod summary;
 mod walk;
@@ -28,15 +29,12 @@ use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 
 use crate::failure::Usage;
-use crate::manifest::Descriptor;
 use crate::names;
-use crate::plan::{
-    Baseline, Choice, Contradiction, ForeignLayers, HeldBlob, Plan, PlannedBlob, Wanted,
-};
+use crate::plan::{Baseline, Choice, Contradiction, ForeignLayers, Plan, Wanted};
 use crate::platform::Platform;
 use crate::progress::{Event, Reporter};
-use crate::reference::{Reference, RegistryHost};
-use crate::registry::{Registries, RemoteBlob};
+use crate::reference::RegistryHost;
+use crate::registry::Registries;
 use crate::units::count;
 
 pub use list::{ImageName, lines_of_list, parse_images};
@@ -45,12 +43,12 @@ pub use referrers::Referrers;
 pub use request::{DEFAULT_JOBS, DeltaRequest, Deltas, Format, MakeRequest, Recompress};
 pub use summary::{Cost, ImageSummary, PlatformSummary, Quota, Summary};
 
-use deltas::{Local, Maker, Sourced};
+use deltas::{Local, Maker};
 use entries::Entries;
-use fetch::{Download, Source};
-use pack::{Abandoned, NewEntry, Piece};
+use pack::{Abandoned, Piece};
 use referrers::Fate;
 use resolve::Resolver;
+use sources::Sources;
 
 /// How many pieces may wait for the writer: enough to keep it busy, little enough to stay small.
 const PIECES_WAITING_MAX: usize = 8;
@@ -283,61 +281,4 @@ fn quotas(images: &[ImageName], registries: &Registries) -> Vec<Quota> {
 fn wants_deltas(request: &DeltaRequest, baseline: &Baseline) -> bool {
     request.deltas == Deltas::Auto
         && (request.recompress == Recompress::Yes || !baseline.blobs().is_empty())
-}
-
-/// Where blobs are read.
-struct Sources<'a> {
-    registries: &'a Registries,
-    foreign_layers: ForeignLayers,
-}
-
-impl Sources<'_> {
-    fn of(&self, planned: &PlannedBlob) -> anyhow::Result<RemoteBlob> {
-        let descriptor = &planned.descriptor;
-        if descriptor.is_foreign() && self.foreign_layers == ForeignLayers::Fetch {
-            return Ok(self.registries.foreign_blob(descriptor)?);
-        }
-        let registry = self.registries.registry(&planned.source.registry)?;
-        Ok(registry.blob(&planned.source.api_repository(), descriptor))
-    }
-
-    fn new_blobs(&self, plan: &Plan) -> anyhow::Result<Vec<Sourced<Descriptor>>> {
-        let sourced = |planned: &PlannedBlob| {
-            Ok(Sourced { blob: planned.descriptor.clone(), remotes: vec![self.of(planned)?] })
-        };
-        plan.packed().map(sourced).collect()
-    }
-
-    fn held(&self, baseline: &Baseline) -> Vec<Sourced<HeldBlob>> {
-        let remote = |held: &HeldBlob, source: &Reference| {
-            let registry = self.registries.registry(&source.registry).ok()?;
-            Some(registry.blob(&source.api_repository(), &held.descriptor))
-        };
-        let sourced = |held: &HeldBlob| Sourced {
-            remotes: held.sources.iter().filter_map(|source| remote(held, source)).collect(),
-            blob: held.clone(),
-        };
-        baseline.blobs().iter().map(sourced).collect()
-    }
-
-    fn downloads(
-        &self,
-        plan: &Plan,
-        entries: &Entries,
-        local: &Local,
-    ) -> anyhow::Result<Vec<Download>> {
-        let download = |planned: &PlannedBlob| {
-            let blob = &planned.descriptor.digest;
-            let (name, size_bytes) = entries.entry_of(planned);
-            let (source, digest) = match (local.deltas.get(blob), local.raw.get(blob)) {
-                (Some(made), _) => (Source::File(Arc::clone(&made.entry)), &made.entry_digest),
-                (None, Some(file)) => (Source::File(Arc::clone(file)), blob),
-                (None, None) => (Source::Registry(self.of(planned)?), blob),
-            };
-            let (digest, image) = (digest.clone(), planned.source.to_string());
-            let entry = NewEntry { name, size_bytes, digest, blob: blob.clone(), image };
-            Ok(Download { entry, source })
-        };
-        plan.packed().map(download).collect()
-    }
 }

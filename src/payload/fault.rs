@@ -210,7 +210,9 @@ pub enum Fault {
         found: String,
     },
     /// An entry of the zip that nothing in the index has a use for.
-    #[error("expected the entry `{name}` to be a manifest, a carried blob or a delta, found none of them")]
+    #[error(
+        "expected the entry `{name}` to be a manifest, a carried blob or a delta, found none of them"
+    )]
     EntryIdle {
         /// The entry.
         name: String,

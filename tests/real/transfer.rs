@@ -49,18 +49,26 @@ fn first_everything_then_what_is_new(kind: Kind) {
     assert_eq!(total(&made, "expectedBlobs"), 4, "{made:#}");
     let named = ["-a", "worldclock:v1,team/debian:1", wanted];
     assert_eq!(make(&from, &by_tag, &named)["plan"]["total"], made["plan"]["total"]);
-    kit::kharon(&["verify", kit::text_of(&upgrade)]).well();
+    // The layers that changed travel as deltas, and the far side has what gives them back.
+    let verify = ["verify", "--json", "-r", &to, kit::text_of(&upgrade)];
+    let verified = kit::kharon(&verify).well().json();
+    let deltas = verified["deltasProved"].as_u64().expect("a number");
+    assert!(deltas >= 2 && verified["deltasUnproved"] == 0, "{verified:#}");
 
     let report = push(&to, &upgrade, &[]);
     assert_eq!(names(&report), ["worldclock:v2", "team/debian:2"]);
-    assert_eq!(report["sent"]["uploadedBlobs"], total(&made, "carriedBlobs"), "{report:#}");
+    assert_eq!(report["sent"]["rebuiltBlobs"], deltas, "{report:#}");
+    let raw = total(&made, "carriedBlobs") - deltas;
+    assert_eq!(report["sent"]["uploadedBlobs"], raw, "{report:#}");
     for name in ALL {
         assert_same(&from, &to, name);
     }
 
     for payload in [&full, &upgrade, &by_tag] {
         let report = push(&to, payload, &[]);
-        assert_eq!(report["sent"]["uploadedBlobs"], 0, "a second push sends no blob: {report:#}");
+        for how in ["uploadedBlobs", "rebuiltBlobs"] {
+            assert_eq!(report["sent"][how], 0, "a second push sends no blob: {report:#}");
+        }
         assert_eq!(names(&report).len(), 2, "and still names what is there");
     }
 }

@@ -1,0 +1,73 @@
+//! Where the blobs of a payload are read, and those that its deltas are made against.
+
+use std::sync::Arc;
+
+use crate::manifest::Descriptor;
+use crate::plan::{Baseline, ForeignLayers, HeldBlob, Plan, PlannedBlob};
+use crate::reference::Reference;
+use crate::registry::{Registries, RemoteBlob};
+
+use super::deltas::{Local, Sourced};
+use super::entries::Entries;
+use super::fetch::{Download, Source};
+use super::pack::NewEntry;
+
+/// The registries, and whose layers are fetched from elsewhere.
+pub(super) struct Sources<'a> {
+    pub(super) registries: &'a Registries,
+    pub(super) foreign_layers: ForeignLayers,
+}
+
+impl Sources<'_> {
+    fn of(&self, planned: &PlannedBlob) -> anyhow::Result<RemoteBlob> {
+        let descriptor = &planned.descriptor;
+        if descriptor.is_foreign() && self.foreign_layers == ForeignLayers::Fetch {
+            return Ok(self.registries.foreign_blob(descriptor)?);
+        }
+        let registry = self.registries.registry(&planned.source.registry)?;
+        Ok(registry.blob(&planned.source.api_repository(), descriptor))
+    }
+
+    /// Where the blobs of `plan` are that travel.
+    pub(super) fn new_blobs(&self, plan: &Plan) -> anyhow::Result<Vec<Sourced<Descriptor>>> {
+        let sourced = |planned: &PlannedBlob| {
+            Ok(Sourced { blob: planned.descriptor.clone(), remotes: vec![self.of(planned)?] })
+        };
+        plan.packed().map(sourced).collect()
+    }
+
+    /// Where the blobs of `baseline` may still be.
+    pub(super) fn held(&self, baseline: &Baseline) -> Vec<Sourced<HeldBlob>> {
+        let remote = |held: &HeldBlob, source: &Reference| {
+            let registry = self.registries.registry(&source.registry).ok()?;
+            Some(registry.blob(&source.api_repository(), &held.descriptor))
+        };
+        let sourced = |held: &HeldBlob| Sourced {
+            remotes: held.sources.iter().filter_map(|source| remote(held, source)).collect(),
+            blob: held.clone(),
+        };
+        baseline.blobs().iter().map(sourced).collect()
+    }
+
+    /// What the large entries of the payload are made of.
+    pub(super) fn downloads(
+        &self,
+        plan: &Plan,
+        entries: &Entries,
+        local: &Local,
+    ) -> anyhow::Result<Vec<Download>> {
+        let download = |planned: &PlannedBlob| {
+            let blob = &planned.descriptor.digest;
+            let (name, size_bytes) = entries.entry_of(planned);
+            let (source, digest) = match (local.deltas.get(blob), local.raw.get(blob)) {
+                (Some(made), _) => (Source::File(Arc::clone(&made.entry)), &made.entry_digest),
+                (None, Some(file)) => (Source::File(Arc::clone(file)), blob),
+                (None, None) => (Source::Registry(self.of(planned)?), blob),
+            };
+            let (digest, image) = (digest.clone(), planned.source.to_string());
+            let entry = NewEntry { name, size_bytes, digest, blob: blob.clone(), image };
+            Ok(Download { entry, source })
+        };
+        plan.packed().map(download).collect()
+    }
+}
