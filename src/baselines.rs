@@ -1,6 +1,7 @@
 //! The old blobs that a payload's deltas are applied to: found, and fed to a [`Restorer`].
 
 use std::collections::BTreeMap;
+use std::error::Error as StdError;
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
+use crate::delta::DeltaError;
 use crate::digest::Digest;
 use crate::failure::{FarContent, Hinted, hinted};
 use crate::manifest::{Descriptor, MediaType};
@@ -100,6 +102,7 @@ impl Finder {
         if baselines.is_empty() {
             return Ok(());
         }
+        tempfile::tempfile_in(&self.baselines.workdir).with_context(|| self.no_room())?;
         self.refuse_full_disk(restorer, jobs)?;
         let bytes = baselines.values().fold(0_u64, |sum, size| sum.saturating_add(*size));
         let number = count(baselines.len() as u64, "old blob");
@@ -126,6 +129,12 @@ impl Finder {
         };
         let mismatch = mismatch_in(&error).cloned();
         let error = anyhow::Error::new(error);
+        let is_ours = |cause: &(dyn StdError + 'static)| {
+            matches!(cause.downcast_ref(), Some(DeltaError::Workdir(_)))
+        };
+        if error.chain().any(is_ours) {
+            return Err(error.context(self.no_room()));
+        }
         Err(match (place, mismatch) {
             (Place::Payload, Some(mismatch)) => {
                 error.context(Problem::Content { entry: digest.blob_path(), mismatch })
@@ -161,6 +170,11 @@ impl Finder {
                 Box::new(registry.blob(repository, &blob).blocking(Handle::current()))
             }
         })
+    }
+
+    fn no_room(&self) -> Hinted {
+        let workdir = self.baselines.workdir.display();
+        Hinted::new(format!("cannot keep what deltas need in `{workdir}`"), HINT_DISK)
     }
 
     fn refuse_full_disk(&self, restorer: &Restorer, jobs: usize) -> anyhow::Result<()> {

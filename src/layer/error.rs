@@ -44,8 +44,8 @@ pub enum LayerError {
     /// What came out is another blob.
     #[error("the rebuilt blob is not the one that was promised")]
     Rebuilt(#[source] Mismatch),
-    /// The rebuilt blob cannot be written, or a temporary file fails.
-    #[error("cannot write the rebuilt blob")]
+    /// The rebuilt blob or a temporary file cannot be written.
+    #[error("cannot write a temporary file")]
     Write(#[source] io::Error),
 }
 

@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 
 use crate::delta::{Baseline as OldContent, OldBlob, Options};
 use crate::digest::Digest;
+use crate::failure::Hinted;
 use crate::layer::{Apart, LayerError, MadeLayer, make};
 use crate::manifest::Descriptor;
 use crate::payload::Payload;
@@ -31,6 +32,9 @@ use super::request::DeltaRequest;
 use super::store::Store;
 use crate::ahead::Ahead;
 
+/// What to do about a work folder that fails.
+const HINT: &str =
+    "free some space there, name another folder with `--workdir`, or use `--delta off`";
 /// A delta of more than this part of its blob is not worth rebuilding.
 const WORTH_PERCENT: u64 = 90;
 /// Smaller blobs, configs most of them, are not worth a delta of their own, in bytes.
@@ -132,6 +136,7 @@ impl Maker {
         if new.is_empty() {
             return Ok((plan, Local::default()));
         }
+        self.refuse_unwritable()?;
         let local = tokio::task::spawn_blocking(move || self.make_all(held, new)).await??;
         let packed: Vec<Digest> =
             plan.packed().map(|planned| planned.descriptor.digest.clone()).collect();
@@ -142,6 +147,14 @@ impl Maker {
             }
         }
         Ok((plan, local))
+    }
+
+    /// A work folder that is missing or may not be written shows before anything is fetched.
+    fn refuse_unwritable(&self) -> anyhow::Result<()> {
+        let workdir = &self.options.workdir;
+        tempfile::tempfile_in(workdir).map(drop).with_context(|| {
+            Hinted::new(format!("cannot make deltas in `{}`", workdir.display()), HINT)
+        })
     }
 
     fn make_all(
@@ -172,7 +185,10 @@ impl Maker {
                             "its delta would not be smaller",
                         );
                     }
-                    Err(error) if error.is_disk() => return Err(error.into()),
+                    Err(error) if error.is_disk() => {
+                        let context = Hinted::new("cannot make deltas", HINT);
+                        return Err(anyhow::Error::new(error).context(context));
+                    }
                     Err(error) => {
                         let why = format!("{:#}", anyhow::Error::new(error));
                         self.keep_raw(&mut local, &descriptor, blob, &why);

@@ -379,3 +379,19 @@ async fn verify_proves_a_delta_where_its_baseline_is_to_be_had() {
     let gone = verified(packed.path.clone(), true).await;
     assert_eq!(gone.assert(ExitCode::Done).json()["deltasUnproved"], 1);
 }
+
+#[tokio::test]
+async fn a_work_folder_that_is_missing_is_named_before_anything_is_fetched() {
+    let (job, ..) = upgrade();
+    let delta = DeltaRequest { workdir: job.path("missing"), ..DeltaRequest::default() };
+    let request = MakeRequest { delta, ..after(&job, &["app:2"], &["app:1"]) };
+    let failed = job.fail_to_pack("payload.zip", request).await;
+    failed.assert(ExitCode::Failed, &["cannot make deltas in", "missing", "--workdir"]);
+    assert_eq!(job.source.count("GET", "/blobs/"), 0);
+    let packed = upgraded(&job).await;
+    let baselines = Baselines { workdir: job.path("missing"), ..Baselines::default() };
+    let request = PushRequest { baselines, ..job.push_request() };
+    let failed = job.fail_to_push(&packed.path, request).await;
+    failed.assert(ExitCode::Failed, &["--workdir"]);
+    assert_eq!(contents_sent(&job.far), (0, 0));
+}
