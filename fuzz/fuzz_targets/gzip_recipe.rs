@@ -2,14 +2,15 @@
 #![no_main]
 
 use kharon::gzip::rebuild;
+use kharon_fuzz::split;
 use libfuzzer_sys::fuzz_target;
 
 const LIMIT_BYTES: u64 = 1 << 20;
 
-fuzz_target!(|input: (Vec<u8>, Vec<u8>)| {
-    let (recipe, plain) = input;
-    let recipe = [&b"KGR\x01"[..], &recipe].concat();
+fuzz_target!(|input: &[u8]| {
+    let (recipe, plain) = split(input);
+    let recipe = [&b"KGR\x01"[..], recipe].concat();
     let mut gzip = Vec::new();
-    let _ = rebuild(&recipe[..], &plain[..], &mut gzip, LIMIT_BYTES);
+    let _ = rebuild(&recipe[..], plain, &mut gzip, LIMIT_BYTES);
     assert!(gzip.len() as u64 <= LIMIT_BYTES);
 });
