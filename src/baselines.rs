@@ -17,13 +17,14 @@ use crate::digest::Digest;
 use crate::failure::{FarContent, Hinted, hinted};
 use crate::manifest::{Descriptor, MediaType};
 use crate::payload::Payload;
-use crate::progress::Reporter;
+use crate::progress::{Arrival, Event, Reporter};
 use crate::reference::RepositoryName;
 use crate::registry::Registry;
 use crate::restore::{HINT_DISK, Restorer};
 use crate::units::{count, format_bytes};
 use crate::verified::mismatch_in;
 use crate::verify::Problem;
+use crate::watched::Watched;
 
 /// Where the old blobs are that deltas are applied to, beside the repositories that the payload names.
 #[derive(Clone, Debug)]
@@ -107,6 +108,7 @@ impl Finder {
         let bytes = baselines.values().fold(0_u64, |sum, size| sum.saturating_add(*size));
         let number = count(baselines.len() as u64, "old blob");
         self.reporter.phase(format!("reading {number} ({})", format_bytes(bytes)));
+        self.reporter.report(Event::Total { blobs: baselines.len() as u64, bytes });
         let reads = baselines.iter().map(|(digest, size)| async move {
             let place = places.get(digest);
             let place = place.ok_or_else(|| anyhow!("baseline `{digest}` was not looked for"))?;
@@ -122,9 +124,11 @@ impl Finder {
         size: u64,
         place: &Place,
     ) -> anyhow::Result<()> {
-        let raw = self.open(digest, size, place)?;
+        let raw = Watched::new(self.open(digest, size, place)?, digest, size, &self.reporter);
         let (feeding, baseline) = (Arc::clone(restorer), digest.clone());
         let Err(error) = spawn_blocking(move || feeding.feed(&baseline, raw)).await? else {
+            let (digest, how) = (digest.clone(), Arrival::Read);
+            self.reporter.report(Event::BlobFinished { digest, how });
             return Ok(());
         };
         let mismatch = mismatch_in(&error).cloned();

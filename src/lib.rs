@@ -85,6 +85,7 @@ pub mod units;
 pub mod unpack;
 pub mod verified;
 pub mod verify;
+mod watched;
 mod window;
 
 pub use make::make_payload;

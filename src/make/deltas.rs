@@ -38,7 +38,7 @@ const HINT: &str =
 /// A delta of more than this part of its blob is not worth rebuilding.
 const WORTH_PERCENT: u64 = 90;
 /// Smaller blobs, configs most of them, are not worth a delta of their own, in bytes.
-const BLOB_MIN_BYTES: u64 = 32 << 10;
+pub(super) const BLOB_MIN_BYTES: u64 = 32 << 10;
 /// How much is copied at a time.
 const BUFFER_BYTES: usize = 256 << 10;
 /// How many old blobs are read at once.
@@ -128,10 +128,9 @@ impl Maker {
         self,
         mut plan: Plan,
         baseline: Baseline,
-        mut held: Vec<Sourced<HeldBlob>>,
+        held: Vec<Sourced<HeldBlob>>,
         mut new: Vec<Sourced<Descriptor>>,
     ) -> anyhow::Result<(Plan, Local)> {
-        held.retain(|held| held.blob.descriptor.size >= BLOB_MIN_BYTES);
         new.retain(|new| new.blob.size >= BLOB_MIN_BYTES);
         if new.is_empty() {
             return Ok((plan, Local::default()));

@@ -10,6 +10,7 @@ mod entries;
 mod fetch;
 mod hedge;
 mod list;
+mod old;
 mod output;
 mod pack;
 mod platforms;
@@ -35,7 +36,7 @@ use crate::platform::Platform;
 use crate::progress::{Event, Reporter};
 use crate::reference::RegistryHost;
 use crate::registry::Registries;
-use crate::units::count;
+use crate::units::{count, format_bytes};
 
 pub use list::{ImageName, lines_of_list, parse_images};
 pub use output::Destination;
@@ -122,7 +123,15 @@ pub async fn plan_payload(
     let sources = Sources { registries: &registries, foreign_layers: request.foreign_layers };
     let mut local = Local::default();
     if request.format == Format::Kharon && wants_deltas(&request.delta, &baseline) {
-        let (held, new) = (sources.held(&baseline), sources.new_blobs(&plan)?);
+        let old = old::choose(baseline.blobs(), &plan);
+        if old.left_blobs > 0 {
+            reporter.note(format!(
+                "{} of the baseline ({}) are not looked at for deltas: reading them would take longer than they save",
+                count(old.left_blobs, "blob"),
+                format_bytes(old.left_bytes)
+            ));
+        }
+        let (held, new) = (sources.held(&old.chosen), sources.new_blobs(&plan)?);
         let maker = Maker::new(request.delta, payloads, Arc::clone(&reporter));
         (plan, local) = maker.run(plan, baseline, held, new).await?;
     }

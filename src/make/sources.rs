@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::manifest::Descriptor;
-use crate::plan::{Baseline, ForeignLayers, HeldBlob, Plan, PlannedBlob};
+use crate::plan::{ForeignLayers, HeldBlob, Plan, PlannedBlob};
 use crate::reference::Reference;
 use crate::registry::{Registries, RemoteBlob};
 
@@ -36,17 +36,17 @@ impl Sources<'_> {
         plan.packed().map(sourced).collect()
     }
 
-    /// Where the blobs of `baseline` may still be.
-    pub(super) fn held(&self, baseline: &Baseline) -> Vec<Sourced<HeldBlob>> {
+    /// Where old blobs may still be.
+    pub(super) fn held(&self, chosen: &[&HeldBlob]) -> Vec<Sourced<HeldBlob>> {
         let remote = |held: &HeldBlob, source: &Reference| {
             let registry = self.registries.registry(&source.registry).ok()?;
             Some(registry.blob(&source.api_repository(), &held.descriptor))
         };
-        let sourced = |held: &HeldBlob| Sourced {
+        let sourced = |held: &&HeldBlob| Sourced {
             remotes: held.sources.iter().filter_map(|source| remote(held, source)).collect(),
-            blob: held.clone(),
+            blob: (*held).clone(),
         };
-        baseline.blobs().iter().map(sourced).collect()
+        chosen.iter().map(sourced).collect()
     }
 
     /// What the large entries of the payload are made of.

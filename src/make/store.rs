@@ -12,9 +12,10 @@ use tokio::runtime::Handle;
 use crate::digest::Digest;
 use crate::manifest::Descriptor;
 use crate::payload::Payload;
-use crate::progress::{Event, Reporter};
+use crate::progress::Reporter;
 use crate::registry::RemoteBlob;
 use crate::verified::VerifiedReader;
+use crate::watched::Watched;
 
 /// Everything that may hold a blob, the nearest first.
 pub(super) struct Store {
@@ -39,8 +40,6 @@ impl Store {
         remotes: &[RemoteBlob],
         take: impl Fn(&mut (dyn Read + Send)) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let (digest, bytes) = (blob.digest.clone(), blob.size);
-        self.reporter.report(Event::BlobStarted { digest, bytes });
         let mut failed = anyhow!("no place is known that has it");
         let path = blob.digest.blob_path();
         for folder in self.cache.iter().chain(&self.folders) {
@@ -75,8 +74,7 @@ impl Store {
         take: impl Fn(&mut (dyn Read + Send)) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let digest = &blob.digest;
-        let reporter = self.reporter.as_ref();
-        let mut watched = Watched { bytes: &mut bytes, digest, seen_bytes: 0, reporter };
+        let mut watched = Watched::new(&mut bytes, digest, blob.size, &self.reporter);
         let mut verified = VerifiedReader::new(&mut watched, digest.clone(), blob.size);
         let taken = take(&mut verified).and_then(|taken| {
             // What is behind the end of the packing must be right as well.
@@ -86,28 +84,9 @@ impl Store {
         if taken.is_ok() {
             bytes.keep();
         } else {
-            let (digest, bytes) = (digest.clone(), watched.seen_bytes);
-            reporter.report(Event::BlobRewound { digest, bytes });
+            watched.rewind();
         }
         taken
-    }
-}
-
-/// Reports how much was read.
-struct Watched<'a, R> {
-    bytes: R,
-    digest: &'a Digest,
-    seen_bytes: u64,
-    reporter: &'a dyn Reporter,
-}
-
-impl<R: Read> Read for Watched<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.bytes.read(buffer)?;
-        let (digest, bytes) = (self.digest.clone(), count as u64);
-        self.reporter.report(Event::BlobAdvanced { digest, bytes });
-        self.seen_bytes += bytes;
-        Ok(count)
     }
 }
 
