@@ -100,8 +100,10 @@ answers "https://127.0.0.1:$port/v2/"
 
 "${kharon[@]}" make-payload -q -r "$near" -f /data/first.zip worldclock:v1
 "${kharon[@]}" push-payload -q -r "$far" -f /data/first.zip > "$work/pushed.log"
-"${kharon[@]}" make-payload -q -r "$near" -f /data/second.zip --against /data/first.zip worldclock:v2
-"${kharon[@]}" push-payload -q -r "$far" -f /data/second.zip >> "$work/pushed.log"
+# There is no folder for temporary files but the one that is named.
+"${kharon[@]}" make-payload -q -r "$near" -f /data/raw.zip --against /data/first.zip worldclock:v2
+"${kharon[@]}" make-payload -q -r "$near" -f /data/second.zip --against /data/first.zip --workdir /data worldclock:v2
+"${kharon[@]}" push-payload -q -r "$far" -f /data/second.zip --workdir /data >> "$work/pushed.log"
 printf 'worldclock:v1\nworldclock:v2\n' | diff - "$work/pushed.log"
 
 # Every file of the fixture is a blob or a manifest of one of the two tags.

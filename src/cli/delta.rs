@@ -57,7 +57,7 @@ impl DeltaArgs {
                 EffortArg::Default => Effort::Default,
                 EffortArg::Max => Effort::Max,
             },
-            workdir: self.workdir.clone().unwrap_or_else(std::env::temp_dir),
+            workdir: self.workdir.clone(),
             cache: self.cache_dir.clone(),
             baseline_folders: self.baseline_dir.clone(),
         }

@@ -97,12 +97,25 @@ struct Proof<'scope> {
 }
 
 impl Maker {
-    /// To be made where a runtime is.
+    /// To be made where a runtime is. None where there is no folder for temporary files.
+    ///
+    /// # Errors
+    /// When the folder that was asked for cannot be used.
     pub(super) fn new(
         request: DeltaRequest,
         payloads: Vec<Payload>,
         reporter: Arc<dyn Reporter>,
-    ) -> Self {
+    ) -> anyhow::Result<Option<Self>> {
+        let workdir = request.workdir.clone().unwrap_or_else(std::env::temp_dir);
+        let cannot = || format!("cannot make deltas in `{}`", workdir.display());
+        match tempfile::tempfile_in(&workdir) {
+            Ok(_) => {}
+            Err(error) if request.workdir.is_none() => {
+                reporter.warn(format!("{}: {error}; layers travel as they are, {HINT}", cannot()));
+                return Ok(None);
+            }
+            Err(error) => return Err(error).context(Hinted::new(cannot(), HINT)),
+        }
         let store = Store {
             cache: request.cache,
             folders: request.baseline_folders,
@@ -113,9 +126,9 @@ impl Maker {
         let options = Options {
             effort: request.effort,
             threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            workdir: request.workdir,
+            workdir,
         };
-        Self { store, options, reporter }
+        Ok(Some(Self { store, options, reporter }))
     }
 
     /// Decides for each of `new`, blobs of `plan` in its order, whether it travels as a delta, and notes
@@ -135,7 +148,6 @@ impl Maker {
         if new.is_empty() {
             return Ok((plan, Local::default()));
         }
-        self.refuse_unwritable()?;
         let local = tokio::task::spawn_blocking(move || self.make_all(held, new)).await??;
         let packed: Vec<Digest> =
             plan.packed().map(|planned| planned.descriptor.digest.clone()).collect();
@@ -146,14 +158,6 @@ impl Maker {
             }
         }
         Ok((plan, local))
-    }
-
-    /// A work folder that is missing or may not be written shows before anything is fetched.
-    fn refuse_unwritable(&self) -> anyhow::Result<()> {
-        let workdir = &self.options.workdir;
-        tempfile::tempfile_in(workdir).map(drop).with_context(|| {
-            Hinted::new(format!("cannot make deltas in `{}`", workdir.display()), HINT)
-        })
     }
 
     fn make_all(

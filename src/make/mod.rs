@@ -132,8 +132,9 @@ pub async fn plan_payload(
             ));
         }
         let (held, new) = (sources.held(&old.chosen), sources.new_blobs(&plan)?);
-        let maker = Maker::new(request.delta, payloads, Arc::clone(&reporter));
-        (plan, local) = maker.run(plan, baseline, held, new).await?;
+        if let Some(maker) = Maker::new(request.delta, payloads, Arc::clone(&reporter))? {
+            (plan, local) = maker.run(plan, baseline, held, new).await?;
+        }
     }
     let entries = Entries::new(&plan, request.format)?;
     let summary = Summary::new(

@@ -54,8 +54,9 @@ pub struct DeltaRequest {
     pub recompress: Recompress,
     /// Time against bytes.
     pub effort: Effort,
-    /// Where temporary files lie: the plain bytes of old and new layers.
-    pub workdir: PathBuf,
+    /// Where temporary files lie: the plain bytes of old and new layers. Without one, the system's folder
+    /// for temporary files serves; where that is missing too, no deltas are made.
+    pub workdir: Option<PathBuf>,
     /// Keeps blobs between runs.
     pub cache: Option<PathBuf>,
     /// OCI image layouts that may hold old blobs.
@@ -68,7 +69,7 @@ impl Default for DeltaRequest {
             deltas: Deltas::Auto,
             recompress: Recompress::No,
             effort: Effort::Default,
-            workdir: std::env::temp_dir(),
+            workdir: None,
             cache: None,
             baseline_folders: Vec::new(),
         }

@@ -383,7 +383,7 @@ async fn verify_proves_a_delta_where_its_baseline_is_to_be_had() {
 #[tokio::test]
 async fn a_work_folder_that_is_missing_is_named_before_anything_is_fetched() {
     let (job, ..) = upgrade();
-    let delta = DeltaRequest { workdir: job.path("missing"), ..DeltaRequest::default() };
+    let delta = DeltaRequest { workdir: Some(job.path("missing")), ..DeltaRequest::default() };
     let request = MakeRequest { delta, ..after(&job, &["app:2"], &["app:1"]) };
     let failed = job.fail_to_pack("payload.zip", request).await;
     failed.assert(ExitCode::Failed, &["cannot make deltas in", "missing", "--workdir"]);
