@@ -14,7 +14,7 @@ use crate::reference::RepositoryName;
 use super::deltas::BLOB_MIN_BYTES;
 
 /// So much is read however little is new, in bytes.
-const OLD_MIN_BYTES: u64 = 1 << 30;
+const OLD_MIN_BYTES: u64 = 64 << 20;
 /// At most so many times what is new is read, if that is more.
 const OLD_TIMES: u64 = 8;
 
