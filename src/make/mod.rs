@@ -132,7 +132,10 @@ pub async fn plan_payload(
             ));
         }
         let (held, new) = (sources.held(&old.chosen), sources.new_blobs(&plan)?);
-        if let Some(maker) = Maker::new(request.delta, payloads, Arc::clone(&reporter))? {
+        let is_of_use = !old.chosen.is_empty() || request.delta.recompress == Recompress::Yes;
+        if is_of_use
+            && let Some(maker) = Maker::new(request.delta, payloads, Arc::clone(&reporter))?
+        {
             (plan, local) = maker.run(plan, baseline, held, new).await?;
         }
     }

@@ -192,7 +192,7 @@ async fn every_kind_of_blob_arrives_as_it_left() {
 #[tokio::test]
 async fn a_raw_layer_in_the_same_payload_serves_as_baseline() {
     let job = Job::new();
-    put_both(&job, &layer(&[("unlike", &random_bytes(99, 5000))]));
+    put_both(&job, &layer(&[("unlike", &random_bytes(99, 50_000))]));
     let (first, second) = (random_layer(1, 80_000), random_layer(1, 80_001));
     job.source.put("app", "2", &Image::oci(&[first.clone(), second.clone()]));
     let packed = upgraded(&job).await;
