@@ -133,7 +133,11 @@ fn create_partial(partial: &Path) -> anyhow::Result<File> {
         }
     }
     refuse_renamed(&file, partial)?;
-    file.set_len(0).with_context(|| format!("cannot write `{}`", partial.display()))?;
+    let cannot_write = || format!("cannot write `{}`", partial.display());
+    // ext4 starts writing a file back when it is closed if it was ever cut to nothing.
+    if file.metadata().with_context(cannot_write)?.len() > 0 {
+        file.set_len(0).with_context(cannot_write)?;
+    }
     Ok(file)
 }
 
