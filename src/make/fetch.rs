@@ -3,8 +3,8 @@
 //! Large blobs are cut into byte ranges. Up to `jobs` of them are fetched at once, each over its own
 //! connection, and their bytes are handed over in the order of the plan, so that one sequential
 //! writer needs no temporary file. Memory is bounded by [`BUFFER_BYTES`]: a segment starts only when
-//! its whole length fits into what is free, and starts are in order, so the segment that is due next
-//! always has its room and its connection.
+//! its window, the bytes of it that may wait for their turn, fits into what is free, and starts are in
+//! order, so the segment that is due next always has its room and its connection.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -26,11 +26,14 @@ use super::hedge::{Pace, Raced};
 use super::pack::{NewEntry, Piece};
 
 /// The bytes that may wait for their turn, all segments together.
-const BUFFER_BYTES: usize = 24 * 1024 * 1024;
-/// The longest segment, where asking for one takes longer than its bytes.
-const SEGMENT_MAX_BYTES: u64 = 8 * 1024 * 1024;
+const BUFFER_BYTES: usize = 12 * 1024 * 1024;
+/// The largest window, and the longest segment where asking for one takes longer than its bytes.
+const WINDOW_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// The longest of the first segments.
-const SEGMENT_FIRST_BYTES: u64 = 2 * 1024 * 1024;
+const SEGMENT_FIRST_BYTES: u64 = 3 * 512 * 1024;
+/// The longest segment, where the network is ahead of the writer. One connection is then enough, and
+/// every request spares the registry work.
+const SEGMENT_MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// How much of a segment is handed over at once.
 const BATCH_BYTES: usize = 256 * 1024;
 /// The shortest piece a blob is cut into, and the room of a stream that cannot be cut.
@@ -103,7 +106,7 @@ pub(super) async fn fetch_in_order(
     reporter: Arc<dyn Reporter>,
 ) -> anyhow::Result<()> {
     let each = (BUFFER_BYTES as u64 / jobs as u64).clamp(SEGMENT_MIN_BYTES, SEGMENT_FIRST_BYTES);
-    let pace = Pace::new(each..=SEGMENT_MAX_BYTES);
+    let pace = Pace::new(each..=WINDOW_MAX_BYTES, SEGMENT_MAX_BYTES);
     let shared = Arc::new(Shared { due: AtomicUsize::new(0), pace, reporter });
     let (lanes, mut due) = mpsc::channel(4 * jobs);
     let consume = async {
@@ -170,9 +173,9 @@ async fn dispatch(
     Ok(())
 }
 
-/// The room that a segment holds: its length. A stream that cannot be cut goes on within it.
+/// The room that a segment holds. A stream that cannot be cut goes on within it.
 fn window_bytes(range: &Range<u64>) -> u32 {
-    u32::try_from((range.end - range.start).max(1)).unwrap_or(u32::MAX)
+    u32::try_from((range.end - range.start).clamp(1, WINDOW_MAX_BYTES)).unwrap_or(u32::MAX)
 }
 
 async fn hand_over(
@@ -185,8 +188,13 @@ async fn hand_over(
     if let Some(begins) = lane.begins {
         pieces.send(begins).await.map_err(|_| closed())?;
     }
+    let mut asked = Instant::now();
     while let Some(batch) = lane.batches.recv().await {
+        let came = Instant::now();
         pieces.send(Piece::Bytes(batch?.pieces)).await.map_err(|_| closed())?;
+        let taken = Instant::now();
+        shared.pace.handed_over(came - asked, taken - came);
+        asked = taken;
     }
     if lane.ends_blob {
         pieces.send(Piece::End).await.map_err(|_| closed())?;

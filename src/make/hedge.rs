@@ -28,25 +28,55 @@ const RATES_KEPT: usize = 32;
 /// Segments shorter than this say nothing about the rate of a connection, in bytes.
 const TELLING_BYTES: u64 = 256 * 1024;
 
+/// Of the time that the writer is known to have waited, the part that is forgotten with each batch.
+const FORGOTTEN: f64 = 1.0 / 64.0;
+
 /// How fast segments come: the rates of those that finished last, and how long the next ones should be.
 #[derive(Debug)]
 pub(super) struct Pace {
     rates: Mutex<VecDeque<f64>>,
     segment_bytes: AtomicU64,
     limits: RangeInclusive<u64>,
+    longest_bytes: u64,
+    handed_over: Mutex<Waits>,
+}
+
+/// For how long the writer and its bytes waited for each other of late, in seconds.
+#[derive(Debug, Default)]
+struct Waits {
+    writer: f64,
+    bytes: f64,
 }
 
 impl Pace {
-    /// For segments whose lengths stay in `limits`, in bytes; the first ones are the shortest.
-    pub(super) fn new(limits: RangeInclusive<u64>) -> Self {
-        let segment_bytes = AtomicU64::new(*limits.start());
-        Self { rates: Mutex::default(), segment_bytes, limits }
+    /// For segments whose lengths stay in `limits`, in bytes, the first ones being the shortest; and for
+    /// those of `longest_bytes` where the writer is slower than the network.
+    pub(super) fn new(limits: RangeInclusive<u64>, longest_bytes: u64) -> Self {
+        Self {
+            rates: Mutex::default(),
+            segment_bytes: AtomicU64::new(*limits.start()),
+            limits,
+            longest_bytes,
+            handed_over: Mutex::default(),
+        }
     }
 
     /// How long a segment should be now. Long ones cost fewer requests, short ones keep more
     /// connections busy.
     pub(super) fn segment_bytes(&self) -> u64 {
-        self.segment_bytes.load(Ordering::Relaxed)
+        let waits = self.handed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        if waits.writer < waits.bytes {
+            self.longest_bytes
+        } else {
+            self.segment_bytes.load(Ordering::Relaxed)
+        }
+    }
+
+    /// Takes note of bytes that the writer waited for, and that waited for the writer.
+    pub(super) fn handed_over(&self, writer_waited: Duration, bytes_waited: Duration) {
+        let mut waits = self.handed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        waits.writer += writer_waited.as_secs_f64() - waits.writer * FORGOTTEN;
+        waits.bytes += bytes_waited.as_secs_f64() - waits.bytes * FORGOTTEN;
     }
 
     /// Takes note of a segment whose first byte came after `waited`, and the others in `moving`.
@@ -281,7 +311,7 @@ mod tests {
 
     #[test]
     fn the_median_needs_enough_telling_segments() {
-        let pace = Pace::new(MIB..=8 * MIB);
+        let pace = Pace::new(MIB..=8 * MIB, 32 * MIB);
         let note = |bytes| pace.note(bytes, Duration::ZERO, Duration::from_secs(1));
         for _ in 0..10 {
             note(TELLING_BYTES - 1);
@@ -295,7 +325,7 @@ mod tests {
 
     #[test]
     fn segments_grow_where_most_time_is_spent_waiting_for_them() {
-        let pace = Pace::new(2 * MIB..=8 * MIB);
+        let pace = Pace::new(2 * MIB..=8 * MIB, 32 * MIB);
         let mut lengths = Vec::new();
         for (waited, moving) in [(5, 9), (9, 5), (9, 5), (9, 5), (2, 5), (1, 5), (1, 5), (1, 5)] {
             let [waited, moving] = [waited, moving].map(Duration::from_millis);
@@ -303,6 +333,18 @@ mod tests {
             lengths.push(pace.segment_bytes() / MIB);
         }
         assert_eq!(lengths, [2, 4, 8, 8, 8, 4, 2, 2]);
+    }
+
+    #[test]
+    fn segments_are_longest_while_the_network_is_ahead_of_the_writer() {
+        let pace = Pace::new(2 * MIB..=8 * MIB, 32 * MIB);
+        assert_eq!(pace.segment_bytes(), 2 * MIB);
+        let after = |writer_waited, bytes_waited| {
+            let [writer, bytes] = [writer_waited, bytes_waited].map(Duration::from_millis);
+            (0..200).for_each(|_| pace.handed_over(writer, bytes));
+            pace.segment_bytes() / MIB
+        };
+        assert_eq!([after(0, 5), after(6, 5), after(4, 5), after(9, 0)], [32, 2, 32, 2]);
     }
 
     #[test]

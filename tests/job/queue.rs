@@ -15,9 +15,9 @@ use crate::support::images::{Blob, Image, random_bytes};
 use crate::support::registry::{Options, Redirect, TestRegistry};
 
 /// The shortest segment with up to eight jobs, in bytes.
-const SEGMENT: usize = 2 * 1024 * 1024;
+const SEGMENT: usize = 3 * 512 * 1024;
 /// The longest, in bytes.
-const SEGMENT_MAX: usize = 8 * 1024 * 1024;
+const SEGMENT_MAX: usize = 32 * 1024 * 1024;
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 fn blob(seed: u64, size_bytes: usize) -> Blob {
@@ -101,7 +101,7 @@ async fn a_blob_of_forty_mebibytes_comes_in_segments() {
     let packed = job.pack("payload.zip", &["app:1"]).await;
     assert_whole(&packed, &image);
     let ranges = ranges(&job.source, &image.layers()[0]);
-    assert!((5..=20).contains(&ranges.len()), "{ranges:?}");
+    assert!((2..=27).contains(&ranges.len()), "{ranges:?}");
     assert!(ranges.values().all(|times| *times == 1), "{ranges:?}");
     job.push(&packed.path).await;
     job.assert_arrived("app", &["1"]);
@@ -188,8 +188,9 @@ async fn a_head_segment_that_stands_still_is_fetched_over_a_second_connection() 
     assert!(took < Duration::from_secs(10), "{took:?}");
     assert_whole(&packed, &image);
     let again = job.source.exchanges("GET", &digest).into_iter().filter_map(|x| x.range);
-    let again: Vec<String> = again.filter(|range| range.ends_with("-2097151")).collect();
-    assert_eq!(again, ["bytes=0-2097151", "bytes=200000-2097151"]);
+    let last = format!("-{}", SEGMENT - 1);
+    let again: Vec<String> = again.filter(|range| range.ends_with(&last)).collect();
+    assert_eq!(again, [format!("bytes=0{last}"), format!("bytes=200000{last}")]);
 }
 
 #[tokio::test]
