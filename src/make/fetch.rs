@@ -22,7 +22,8 @@ use crate::progress::{Event, Reporter};
 use crate::registry::RemoteBlob;
 use crate::window::Window;
 
-use super::hedge::{Pace, Raced};
+use super::hedge::Raced;
+use super::pace::Pace;
 use super::pack::{NewEntry, Piece};
 
 /// The bytes that may wait for their turn, all segments together.

@@ -12,6 +12,7 @@ mod hedge;
 mod list;
 mod old;
 mod output;
+mod pace;
 mod pack;
 mod platforms;
 mod referrers;
