@@ -40,6 +40,14 @@ pub(crate) fn fill_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result
     Ok(filled)
 }
 
+/// As [`fill_at`], but a file that ends before `buffer` is full is an `UnexpectedEof`.
+pub(crate) fn read_exact_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    if fill_at(file, offset, buffer)? < buffer.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(())
+}
+
 /// A range of a file with a position of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {

@@ -9,12 +9,12 @@ use std::ops::Range;
 use std::path::Path;
 
 use crate::digest::{Algorithm, Hasher};
+use crate::window::read_exact_at;
 
 use super::codec;
 use super::diff;
 use super::error::DeltaError;
 use super::needs::Needs;
-use super::plain::read_exact_at;
 use super::spool::Spool;
 use super::table::{self, Frame, FrameKind, Head, Piece};
 

@@ -7,10 +7,10 @@ use std::io;
 use std::ops::Range;
 
 use crate::digest::{Algorithm, Digest, Hasher};
+use crate::window::read_exact_at;
 
 use super::chunk::{Chunk, Chunker};
 use super::error::DeltaError;
-use super::plain::read_exact_at;
 use super::tar::{self, Entry};
 
 /// How many bytes are read at a time while indexing.

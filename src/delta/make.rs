@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::digest::{Algorithm, Digest, Hasher};
+use crate::window::read_exact_at;
 
 use super::baseline::{self, Baseline, OldRange};
 use super::codec::{self, Reach, Settings};
 use super::diff;
 use super::error::DeltaError;
 use super::needs::{BlobNeeds, Needs};
-use super::plain::{append, read_exact_at};
+use super::plain::append;
 use super::plan::{self, Class, Job, Plan};
 use super::table::{self, Frame, FrameKind, Piece};
 

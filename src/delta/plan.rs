@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::ops::Range;
 
+use crate::window::read_exact_at;
+
 use super::baseline::{Baseline, OldFile, OldRange, Scanned, name};
 use super::chunk::Chunk;
 use super::error::DeltaError;
 use super::like::{find_all, worthwhile};
-use super::plain::{append, read_exact_at};
+use super::plain::append;
 use super::runs::{Run, equal_runs};
 use super::table::{MAX_FRAME_BYTES, MAX_PREFIX_BYTES};
 

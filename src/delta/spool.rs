@@ -7,10 +7,10 @@ use std::ops::Range;
 use std::path::Path;
 
 use crate::digest::Digest;
+use crate::window::read_exact_at;
 
 use super::error::DeltaError;
 use super::needs::{BlobNeeds, Needs};
-use super::plain::read_exact_at;
 
 /// How many bytes of a baseline are handled at a time.
 const STEP_BYTES: usize = 256 << 10;

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-use super::plain::read_exact_at;
+use crate::window::read_exact_at;
 
 const BLOCK_BYTES: usize = 512;
 const BLOCK: u64 = BLOCK_BYTES as u64;
