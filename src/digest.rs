@@ -4,6 +4,7 @@
 //! count as a blob only after a [`Verifier`] has seen all of them.
 
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -189,6 +190,18 @@ impl Hasher {
             State::Sha512(state) => (Algorithm::Sha512, to_hex(&state.finalize())),
         };
         Digest { algorithm, hex }
+    }
+}
+
+/// Takes what is written, and never fails.
+impl io::Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -7,14 +7,12 @@ use std::io;
 use std::ops::Range;
 
 use crate::digest::{Algorithm, Digest, Hasher};
-use crate::window::read_exact_at;
 
 use super::chunk::{Chunk, Chunker};
 use super::error::DeltaError;
+use super::plain::pass;
 use super::tar::{self, Entry};
 
-/// How many bytes are read at a time while indexing.
-const STEP_BYTES: usize = 1 << 20;
 /// Chunks kept in memory, some 32 bytes each; above it only every second, fourth … hash is kept.
 const MAX_CHUNKS: usize = 2 << 20;
 
@@ -185,19 +183,13 @@ pub(super) struct Scanned {
 /// Reads through a layer's plain bytes.
 pub(super) fn scan(plain: &File, plain_bytes: u64) -> io::Result<Vec<Scanned>> {
     let mut chunker = Chunker::new();
-    let mut buffer = vec![0; STEP_BYTES];
     let mut scanned = Vec::new();
     for entry in tar::entries(plain, plain_bytes)? {
         let mut hasher = Hasher::new(Algorithm::Sha256);
-        let mut position = entry.content.start;
-        while position < entry.content.end {
-            let left = entry.content.end - position;
-            let count = usize::try_from(left).map_or(STEP_BYTES, |left| left.min(STEP_BYTES));
-            read_exact_at(plain, position, &mut buffer[..count])?;
-            hasher.update(&buffer[..count]);
-            chunker.take(&buffer[..count]);
-            position += count as u64;
-        }
+        pass(plain, &entry.content, |bytes| {
+            hasher.update(bytes);
+            chunker.take(bytes);
+        })?;
         let digest = (!entry.content.is_empty()).then(|| hasher.finish());
         scanned.push(Scanned { entry, digest, chunks: chunker.finish() });
     }

@@ -8,14 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::digest::{Algorithm, Digest, Hasher};
-use crate::window::read_exact_at;
 
 use super::baseline::{self, Baseline, OldRange};
 use super::codec::{self, Reach, Settings};
 use super::diff;
 use super::error::DeltaError;
 use super::needs::{BlobNeeds, Needs};
-use super::plain::append;
+use super::plain::{append, pass};
 use super::plan::{self, Class, Job, Plan};
 use super::table::{self, Frame, FrameKind, Piece};
 
@@ -83,12 +82,14 @@ pub fn make(
     let scanned = baseline::scan(plain, plain_bytes).map_err(DeltaError::Read)?;
     let layout = plan::plan(plain, &scanned, baseline)?;
     drop(scanned);
-    let output_digest = digest_of(plain, plain_bytes)?;
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    pass(plain, &(0..plain_bytes), |bytes| hasher.update(bytes)).map_err(DeltaError::Read)?;
     let workshop = Workshop { plain, baseline, effort: options.effort };
     let mut coded = workshop.run(&layout.jobs, options)?;
 
     let space = Space::new(&layout, &coded.kinds, baseline);
-    let needs = Needs { output_bytes: plain_bytes, output_digest, blobs: space.blobs() };
+    let needs =
+        Needs { output_bytes: plain_bytes, output_digest: hasher.finish(), blobs: space.blobs() };
     let frames = frames(&layout, &coded.kinds, &space);
     let head = table::encode(&needs, &frames, &pieces(&layout, &space))?;
     out.write_all(&head).map_err(DeltaError::Write)?;
@@ -97,20 +98,6 @@ pub fn make(
     out.flush().map_err(DeltaError::Write)?;
     let copied_bytes = layout.copies.iter().map(|copy| copy.old.length()).sum();
     Ok(Made { delta_bytes: head.len() as u64 + frames_bytes, copied_bytes, needs })
-}
-
-fn digest_of(plain: &File, plain_bytes: u64) -> Result<Digest, DeltaError> {
-    let mut hasher = Hasher::new(Algorithm::Sha256);
-    let mut buffer = vec![0; 1 << 20];
-    let mut position = 0;
-    while position < plain_bytes {
-        let left = plain_bytes - position;
-        let count = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        read_exact_at(plain, position, &mut buffer[..count]).map_err(DeltaError::Read)?;
-        hasher.update(&buffer[..count]);
-        position += count as u64;
-    }
-    Ok(hasher.finish())
 }
 
 /// A job's result as the table describes it.

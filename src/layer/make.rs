@@ -49,25 +49,15 @@ pub fn make(
     let file = entry.into_inner().map_err(|error| LayerError::Write(error.into_error()))?;
     let entry_bytes = HEAD_BYTES + apart.recipe_bytes + made.delta_bytes;
     let entry = Arc::new(file);
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    io::copy(&mut Window::new(Arc::clone(&entry), 0, entry_bytes), &mut hasher)
+        .map_err(LayerError::Entry)?;
     Ok(MadeLayer {
-        entry_digest: digest_of(Window::new(Arc::clone(&entry), 0, entry_bytes))?,
         entry,
         entry_bytes,
+        entry_digest: hasher.finish(),
         baselines: made.needs.blobs.into_iter().map(|blob| blob.digest).collect(),
     })
-}
-
-fn digest_of(mut bytes: impl Read) -> Result<Digest, LayerError> {
-    let mut hasher = Hasher::new(Algorithm::Sha256);
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        match bytes.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(count) => hasher.update(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(LayerError::Entry(error)),
-        }
-    }
 }
 
 impl MadeLayer {

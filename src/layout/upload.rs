@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,8 +26,6 @@ use crate::reference::RepositoryName;
 const SESSIONS_MAX: usize = 256;
 /// How long a session may be idle before its place and its bytes are given up.
 const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
-/// How much of a file is read at once to hash it again, in bytes.
-const READ_BYTES: usize = 1024 * 1024;
 
 /// Names a session; cannot be guessed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -282,17 +280,8 @@ impl Writer {
     /// The algorithm was not known when the session began.
     fn hash_again(&mut self, algorithm: Algorithm) -> Result<Digest, Error> {
         let mut hasher = Hasher::new(algorithm);
-        let mut buffer = vec![0; READ_BYTES];
-        let mut hash = || -> io::Result<()> {
-            self.file.seek(SeekFrom::Start(0))?;
-            loop {
-                match self.file.read(&mut buffer)? {
-                    0 => return Ok(()),
-                    count => hasher.update(&buffer[..count]),
-                }
-            }
-        };
-        hash().map_err(Error::io("read", &self.path))?;
+        let read = self.file.rewind().and_then(|()| io::copy(&mut self.file, &mut hasher));
+        read.map_err(Error::io("read", &self.path))?;
         Ok(hasher.finish())
     }
 }
