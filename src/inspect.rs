@@ -197,21 +197,15 @@ fn savings(payload: &Payload) -> Savings {
 
 fn expected(index: &Index) -> Vec<ExpectedAt> {
     let mut by_repository: BTreeMap<&RepositoryName, ExpectedAt> = BTreeMap::new();
-    let named = index.blobs.iter().filter_map(|blob| match &blob.travels {
-        Travels::Expected { repositories } => Some((&blob.digest, blob.size, repositories)),
-        _ => None,
-    });
-    let baselines =
-        index.baselines.iter().map(|blob| (&blob.digest, blob.size, &blob.repositories));
-    for (digest, size, repositories) in named.chain(baselines) {
-        for repository in repositories {
+    for blob in index.expected() {
+        for repository in blob.repositories {
             let expected = by_repository.entry(repository).or_insert_with(|| ExpectedAt {
                 repository: repository.clone(),
                 blobs: Sum::default(),
                 digests: Vec::new(),
             });
-            expected.blobs.add(size);
-            expected.digests.push(digest.clone());
+            expected.blobs.add(blob.size);
+            expected.digests.push(blob.digest.clone());
         }
     }
     by_repository.into_values().collect()

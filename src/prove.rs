@@ -1,7 +1,7 @@
 //! Proves the deltas of a payload: rebuilds each blob of which all baselines can be had, and compares
 //! its digest. What [`crate::verify`] does for bytes that are there, this does for bytes that are not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
 
@@ -9,7 +9,6 @@ use crate::baselines::{Baselines, Finder, Place};
 use crate::digest::Digest;
 use crate::payload::{Payload, Travels};
 use crate::progress::{Arrival, Event, Reporter};
-use crate::reference::RepositoryName;
 use crate::registry::Registry;
 use crate::restore::Restorer;
 use crate::verify::Problem;
@@ -40,7 +39,8 @@ pub async fn prove(
 ) -> anyhow::Result<Proof> {
     let finder = Finder { payload: Arc::clone(&payload), registry, baselines, reporter };
     let index = payload.index();
-    let repositories = places_named(&payload);
+    let expected: HashMap<_, _> =
+        index.expected().map(|blob| (blob.digest, blob.repositories)).collect();
     let mut proof = Proof::default();
     let mut places: BTreeMap<Digest, Option<Place>> = BTreeMap::new();
     let mut provable = BTreeSet::new();
@@ -54,7 +54,7 @@ pub async fn prove(
         let mut is_provable = true;
         for digest in baselines {
             if !places.contains_key(digest) {
-                let named = repositories.get(digest).map_or(&[][..], Vec::as_slice);
+                let named = expected.get(digest).copied().unwrap_or_default();
                 let candidates = [named, &finder.baselines.repositories].concat();
                 places.insert(digest.clone(), finder.place(digest, &candidates).await?);
             }
@@ -89,15 +89,4 @@ pub async fn prove(
         proof
     };
     Ok(tokio::task::spawn_blocking(rebuild).await?)
-}
-
-/// For each blob that the payload expects somewhere, where.
-fn places_named(payload: &Payload) -> BTreeMap<&Digest, Vec<RepositoryName>> {
-    let index = payload.index();
-    let expected = index.blobs.iter().filter_map(|blob| match &blob.travels {
-        Travels::Expected { repositories } => Some((&blob.digest, repositories.clone())),
-        _ => None,
-    });
-    let only = index.baselines.iter().map(|blob| (&blob.digest, blob.repositories.clone()));
-    expected.chain(only).collect()
 }

@@ -84,9 +84,7 @@ impl Restorer {
         workdir: &Path,
     ) -> Result<Self, Unrestorable> {
         let index = payload.index();
-        let named = index.blobs.iter().map(|blob| (&blob.digest, blob.size));
-        let only = index.baselines.iter().map(|blob| (&blob.digest, blob.size));
-        let sizes: BTreeMap<&Digest, u64> = named.chain(only).collect();
+        let sizes = index.sizes();
         let mut restorer = Self {
             layers: BTreeMap::new(),
             baselines: BTreeMap::new(),

@@ -53,23 +53,13 @@ pub(super) fn add_payload(baseline: &mut Baseline, path: &Path) -> anyhow::Resul
         add_tags(baseline, &payload, image, &travelling)?;
         add_brought(baseline, &payload, image, &left_out);
     }
-    for blob in &index.blobs {
-        if let Travels::Expected { repositories } = &blob.travels {
-            let held = Descriptor::new(blob.media_type.clone(), blob.digest.clone(), blob.size);
-            add_held(baseline, &held, repositories);
+    for blob in index.expected() {
+        let held = Descriptor::new(blob.media_type.clone(), blob.digest.clone(), blob.size);
+        for repository in blob.repositories {
+            baseline.add_blob(&held, repository.clone(), None);
         }
     }
-    for blob in &index.baselines {
-        let held = Descriptor::new(blob.media_type.clone(), blob.digest.clone(), blob.size);
-        add_held(baseline, &held, &blob.repositories);
-    }
     Ok(payload)
-}
-
-fn add_held(baseline: &mut Baseline, held: &Descriptor, repositories: &[RepositoryName]) {
-    for repository in repositories {
-        baseline.add_blob(held, repository.clone(), None);
-    }
 }
 
 /// Adds what the image's tags name since: also the index that was written where a sparse one was

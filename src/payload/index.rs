@@ -1,5 +1,7 @@
 //! `kharon.json`: what a payload holds and what it expects, as docs/payload-format.md lays down.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -43,6 +45,44 @@ impl Index {
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec_pretty(self)
     }
+
+    /// What the far side must hold already: of the blobs of images, then for deltas alone.
+    pub fn expected(&self) -> impl Iterator<Item = ExpectedBlob<'_>> {
+        let named = self.blobs.iter().filter_map(|blob| match &blob.travels {
+            Travels::Expected { repositories } => Some(ExpectedBlob {
+                media_type: &blob.media_type,
+                digest: &blob.digest,
+                size: blob.size,
+                repositories,
+            }),
+            _ => None,
+        });
+        named.chain(self.baselines.iter().map(|blob| ExpectedBlob {
+            media_type: &blob.media_type,
+            digest: &blob.digest,
+            size: blob.size,
+            repositories: &blob.repositories,
+        }))
+    }
+
+    /// The size in bytes of each blob that is listed.
+    pub fn sizes(&self) -> HashMap<&Digest, u64> {
+        let named = self.blobs.iter().map(|blob| (&blob.digest, blob.size));
+        named.chain(self.baselines.iter().map(|blob| (&blob.digest, blob.size))).collect()
+    }
+}
+
+/// A blob that the far side must hold already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpectedBlob<'a> {
+    /// Its media type.
+    pub media_type: &'a MediaType,
+    /// Its digest.
+    pub digest: &'a Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The far repositories that hold it.
+    pub repositories: &'a [RepositoryName],
 }
 
 /// An image as asked for, and what becomes of it at the far side.

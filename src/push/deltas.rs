@@ -69,12 +69,13 @@ impl Push {
         });
         let places: BTreeMap<&Digest, Option<Place>> =
             stream::iter(looks).buffered(2 * self.jobs).try_collect().await?;
+        let sizes = self.payload.index().sizes();
         for (_, need, baselines) in looked.iter().filter(|(holder, ..)| holder.is_none()) {
             let lost = baselines.iter().filter(|digest| places[digest].is_none());
             let lost: Vec<MissingBlob> = lost
                 .map(|digest| MissingBlob {
                     digest: digest.clone(),
-                    size: self.size_of(digest),
+                    size: sizes.get(digest).copied().unwrap_or_default(),
                     repositories: wanted[digest].clone(),
                 })
                 .collect();
@@ -95,13 +96,6 @@ impl Push {
             }
         }
         Ok(None)
-    }
-
-    fn size_of(&self, digest: &Digest) -> u64 {
-        let index = self.payload.index();
-        let only = index.baselines.iter().map(|blob| (&blob.digest, blob.size));
-        let mut all = index.blobs.iter().map(|blob| (&blob.digest, blob.size)).chain(only);
-        all.find(|(listed, _)| *listed == digest).map_or(0, |(_, size)| size)
     }
 
     /// Reads the baselines of all deltas that `targets` need, so that each can be rebuilt.

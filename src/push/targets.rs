@@ -59,17 +59,10 @@ impl<'a> Targets<'a> {
         let blobs: BTreeMap<&Digest, &Blob> =
             index.blobs.iter().map(|blob| (&blob.digest, blob)).collect();
         let mut expected = BTreeMap::new();
-        for blob in &index.blobs {
-            if let Travels::Expected { repositories } = &blob.travels {
-                let there: Result<Vec<_>, _> =
-                    repositories.iter().map(|repository| names.of(repository)).collect();
-                expected.insert(&blob.digest, there?);
-            }
-        }
-        for blob in &index.baselines {
+        for blob in index.expected() {
             let there: Result<Vec<_>, _> =
                 blob.repositories.iter().map(|repository| names.of(repository)).collect();
-            expected.insert(&blob.digest, there?);
+            expected.insert(blob.digest, there?);
         }
         let mut targets = Self { carried: Vec::new(), skipped: Vec::new(), expected };
         for (position, image) in index.images.iter().enumerate() {
