@@ -3,7 +3,7 @@
 //! Pure: everything that a registry had to say stands in the arguments. The plan is the same for the
 //! same arguments, and everything that is written later follows its order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, Manifest};
@@ -245,28 +245,32 @@ impl Plan {
         })
     }
 
-    /// Has the carried blob `digest` travel as a delta of `delta_bytes` bytes against `baselines`, which
-    /// are held by `baseline` or carried raw.
-    pub fn carry_as_delta(
+    /// Has carried blobs travel as deltas: `delta_of` says for each the delta's size in bytes and what it is
+    /// made against, which is held by `baseline` or carried raw.
+    pub fn carry_as_deltas(
         &mut self,
-        digest: &Digest,
-        delta_bytes: u64,
-        baselines: Vec<Digest>,
         baseline: &Baseline,
+        delta_of: impl Fn(&Digest) -> Option<(u64, Vec<Digest>)>,
     ) {
-        for digest in &baselines {
-            let is_known = self.blobs.iter().any(|blob| blob.descriptor.digest == *digest)
-                || self.baselines.iter().any(|blob| blob.digest == *digest);
-            if let Some(held) = baseline.held(digest).filter(|_| !is_known) {
-                self.baselines.push(BaselineBlob {
-                    media_type: held.descriptor.media_type.clone(),
-                    digest: digest.clone(),
-                    size: held.descriptor.size,
-                    repositories: held.repositories.clone(),
-                });
+        let named = self.blobs.iter().map(|blob| &blob.descriptor.digest);
+        let only = self.baselines.iter().map(|blob| &blob.digest);
+        let mut listed: HashSet<Digest> = named.chain(only).cloned().collect();
+        for blob in &mut self.blobs {
+            let Some((delta_bytes, baselines)) = delta_of(&blob.descriptor.digest) else {
+                continue;
+            };
+            for digest in &baselines {
+                if let Some(held) = baseline.held(digest)
+                    && listed.insert(digest.clone())
+                {
+                    self.baselines.push(BaselineBlob {
+                        media_type: held.descriptor.media_type.clone(),
+                        digest: digest.clone(),
+                        size: held.descriptor.size,
+                        repositories: held.repositories.clone(),
+                    });
+                }
             }
-        }
-        if let Some(blob) = self.blobs.iter_mut().find(|blob| blob.descriptor.digest == *digest) {
             blob.travels = Travels::Delta { baselines };
             blob.delta_bytes = delta_bytes;
         }

@@ -149,14 +149,10 @@ impl Maker {
             return Ok((plan, Local::default()));
         }
         let local = tokio::task::spawn_blocking(move || self.make_all(held, new)).await??;
-        let packed: Vec<Digest> =
-            plan.packed().map(|planned| planned.descriptor.digest.clone()).collect();
-        for digest in packed {
-            if let Some(made) = local.deltas.get(&digest) {
-                let baselines = made.baselines.clone();
-                plan.carry_as_delta(&digest, made.entry_bytes, baselines, &baseline);
-            }
-        }
+        plan.carry_as_deltas(&baseline, |digest| {
+            let made = local.deltas.get(digest)?;
+            Some((made.entry_bytes, made.baselines.clone()))
+        });
         Ok((plan, local))
     }
 

@@ -114,3 +114,21 @@ fn a_skipped_image_carries_nothing() {
     assert_eq!(plan.images[0].tags.len(), 1);
     assert!(plan.manifests.is_empty() && plan.blobs.is_empty());
 }
+
+#[test]
+fn what_deltas_are_made_against_is_listed_once_and_only_where_nothing_else_names_it() {
+    let [config, raw, first, second, old] = [1, 2, 3, 4, 5].map(|seed| blob(seed, 9, ""));
+    let layers = [raw.1.as_str(), &first.1, &second.1];
+    let mut baseline = Baseline::default();
+    let held = Descriptor::new(crate::manifest::MediaType::new("x/y"), old.0.clone(), 9);
+    baseline.add_blob(&held, "base".parse().expect("valid"), None);
+    let mut plan = plan(vec![wanted("app:2", vec![manifest(&config.1, &layers)])], &baseline);
+    let needs = vec![old.0.clone(), raw.0.clone()];
+    plan.carry_as_deltas(&baseline, |digest| {
+        [&first.0, &second.0].contains(&digest).then(|| (7, needs.clone()))
+    });
+    assert_eq!(plan.baselines.iter().map(|blob| &blob.digest).collect::<Vec<_>>(), [&old.0]);
+    let travels = Travels::Delta { baselines: needs };
+    assert_eq!(plan.blobs[1].travels, Travels::Carried);
+    assert!(plan.blobs[2..].iter().all(|blob| blob.travels == travels && blob.delta_bytes == 7));
+}
