@@ -1,7 +1,7 @@
 //! Proves the deltas of a payload: rebuilds each blob of which all baselines can be had, and compares
 //! its digest. What [`crate::verify`] does for bytes that are there, this does for bytes that are not.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::payload::{Payload, Travels};
 use crate::progress::{Arrival, Event, Reporter};
 use crate::registry::Registry;
-use crate::restore::Restorer;
+use crate::restore::{OpenDelta, Restorer};
 use crate::verify::Problem;
 
 /// What came of it.
@@ -43,14 +43,16 @@ pub async fn prove(
         index.expected().map(|blob| (blob.digest, blob.repositories)).collect();
     let mut proof = Proof::default();
     let mut places: BTreeMap<Digest, Option<Place>> = BTreeMap::new();
-    let mut provable = BTreeSet::new();
+    let mut provable = Vec::new();
     for blob in &index.blobs {
         let Travels::Delta { baselines } = &blob.travels else { continue };
-        let only = BTreeSet::from([&blob.digest]);
-        if let Err(error) = Restorer::open(&payload, &only, &finder.baselines.workdir) {
-            proof.problems.push(error.into());
-            continue;
-        }
+        let delta = match OpenDelta::new(&payload, blob) {
+            Ok(delta) => delta,
+            Err(error) => {
+                proof.problems.push(error.into());
+                continue;
+            }
+        };
         let mut is_provable = true;
         for digest in baselines {
             if !places.contains_key(digest) {
@@ -61,13 +63,13 @@ pub async fn prove(
             is_provable &= places[digest].is_some();
         }
         if is_provable {
-            provable.insert(&blob.digest);
+            provable.push(delta);
         } else {
             proof.unproved.push(blob.digest.clone());
         }
     }
     let places = places.into_iter().filter_map(|(digest, place)| Some((digest, place?))).collect();
-    let restorer = Arc::new(Restorer::open(&payload, &provable, &finder.baselines.workdir)?);
+    let restorer = Arc::new(Restorer::new(&payload, provable, &finder.baselines.workdir));
     finder.feed_all(&restorer, &places, jobs).await?;
     let (blobs, bytes) = restorer.blobs().fold((0, 0), |(n, sum), (_, size)| (n + 1, sum + size));
     finder.reporter.phase("rebuilding".to_owned());

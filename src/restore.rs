@@ -4,12 +4,12 @@
 //! disk; then each blob is rebuilt on its own. Where baselines come from is the caller's matter. All
 //! methods block, and may be called from several threads at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::delta::{Intake, Spool};
+use crate::delta::{BlobNeeds, Intake, Needs, Spool};
 use crate::digest::Digest;
 use crate::layer::{LayerDelta, LayerError};
 use crate::payload::{Blob, Payload, Travels, delta_entry_name};
@@ -32,7 +32,14 @@ struct Layer {
     delta: LayerDelta<'static>,
     spool: Mutex<Spool>,
     blob_bytes: u64,
-    plain_bytes: u64,
+}
+
+/// The delta of one blob, ready to be restored from.
+pub struct OpenDelta {
+    blob: Digest,
+    blob_bytes: u64,
+    delta: LayerDelta<'static>,
+    needs: Needs,
 }
 
 /// A delta that cannot be restored, named by its entry.
@@ -73,44 +80,19 @@ pub struct UnusableBaseline {
     pub source: anyhow::Error,
 }
 
-impl Restorer {
-    /// Opens the deltas of `payload` that rebuild `blobs`; temporary files will lie in `workdir`.
+impl OpenDelta {
+    /// Opens the delta of `payload` that rebuilds `blob`.
     ///
     /// # Errors
-    /// [`Unrestorable`] for a delta that is damaged or needs other baselines than the payload's index says.
-    pub fn open(
-        payload: &Payload,
-        blobs: &BTreeSet<&Digest>,
-        workdir: &Path,
-    ) -> Result<Self, Unrestorable> {
-        let index = payload.index();
-        let sizes = index.sizes();
-        let mut restorer = Self {
-            layers: BTreeMap::new(),
-            baselines: BTreeMap::new(),
-            workdir: workdir.to_owned(),
-        };
-        for blob in index.blobs.iter().filter(|blob| blobs.contains(&blob.digest)) {
-            let Travels::Delta { baselines } = &blob.travels else { continue };
-            let layer = restorer.layer(payload, blob, baselines);
-            restorer
-                .layers
-                .insert(blob.digest.clone(), layer.map_err(|e| unrestorable(&blob.digest, e))?);
-            for digest in baselines {
-                let size_bytes = sizes.get(digest).copied().unwrap_or_default();
-                restorer.baselines.insert(digest.clone(), size_bytes);
-            }
-        }
-        Ok(restorer)
+    /// [`Unrestorable`] if there is none, it is damaged, or it needs other baselines than the payload's index
+    /// says.
+    pub fn new(payload: &Payload, blob: &Blob) -> Result<Self, Unrestorable> {
+        Self::open(payload, blob).map_err(|error| unrestorable(&blob.digest, error))
     }
 
-    fn layer(
-        &self,
-        payload: &Payload,
-        blob: &Blob,
-        baselines: &[Digest],
-    ) -> Result<Layer, LayerError> {
+    fn open(payload: &Payload, blob: &Blob) -> Result<Self, LayerError> {
         let missing = || LayerError::Entry(io::ErrorKind::NotFound.into());
+        let Travels::Delta { baselines } = &blob.travels else { return Err(missing()) };
         let entry = payload.delta(&blob.digest).ok_or_else(missing)?;
         let entry_bytes = entry.size_bytes();
         let open = move |from| -> Box<dyn Read + Send> { Box::new(entry.clone().bytes_from(from)) };
@@ -119,9 +101,28 @@ impl Restorer {
         if !needs.blobs.iter().map(|needs| &needs.digest).eq(baselines) {
             return Err(LayerError::OtherBaselines);
         }
-        let plain_bytes = needs.output_bytes;
-        let spool = Mutex::new(Spool::new(needs, &self.workdir));
-        Ok(Layer { delta, spool, blob_bytes: blob.size, plain_bytes })
+        Ok(Self { blob: blob.digest.clone(), blob_bytes: blob.size, delta, needs })
+    }
+}
+
+impl Restorer {
+    /// Restores from `deltas` of `payload`; temporary files will lie in `workdir`.
+    pub fn new(payload: &Payload, deltas: Vec<OpenDelta>, workdir: &Path) -> Self {
+        let sizes = payload.index().sizes();
+        let mut restorer = Self {
+            layers: BTreeMap::new(),
+            baselines: BTreeMap::new(),
+            workdir: workdir.to_owned(),
+        };
+        for OpenDelta { blob, blob_bytes, delta, needs } in deltas {
+            for BlobNeeds { digest, .. } in &needs.blobs {
+                let size_bytes = sizes.get(digest).copied().unwrap_or_default();
+                restorer.baselines.insert(digest.clone(), size_bytes);
+            }
+            let spool = Mutex::new(Spool::new(needs, workdir));
+            restorer.layers.insert(blob, Layer { delta, spool, blob_bytes });
+        }
+        restorer
     }
 
     /// The baselines that are needed, and their sizes in bytes.
@@ -136,15 +137,14 @@ impl Restorer {
 
     /// What temporary files take at most, in bytes, while `at_once` blobs are rebuilt and kept at a time.
     pub fn disk_bytes(&self, at_once: usize) -> u64 {
-        let needed = |layer: &Layer| lock(&layer.spool).needs().size_bytes();
-        let mut rebuilding: Vec<u64> = self
-            .layers
-            .values()
-            .map(|layer| layer.plain_bytes.saturating_add(layer.blob_bytes))
-            .collect();
+        let layers = self.layers.values().map(|layer| {
+            let (spool, blob_bytes) = (lock(&layer.spool), layer.blob_bytes);
+            let needs = spool.needs();
+            (needs.size_bytes(), needs.output_bytes.saturating_add(blob_bytes))
+        });
+        let (needed, mut rebuilding): (Vec<u64>, Vec<u64>) = layers.unzip();
         rebuilding.sort_unstable_by(|left, right| right.cmp(left));
-        let needed = self.layers.values().map(needed);
-        needed.chain(rebuilding.into_iter().take(at_once)).fold(0, u64::saturating_add)
+        needed.into_iter().chain(rebuilding.into_iter().take(at_once)).fold(0, u64::saturating_add)
     }
 
     /// Takes what the deltas need of the baseline `digest` out of `raw`, the blob as it is at a registry.

@@ -1,6 +1,6 @@
 //! Blobs that travel as deltas: where their baselines are, and how they are rebuilt here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::digest::Digest;
 use crate::failure::Hinted;
 use crate::payload::index::Travels;
 use crate::reference::RepositoryName;
-use crate::restore::{HINT_DISK, Restorer};
+use crate::restore::{HINT_DISK, OpenDelta, Restorer};
 
 use super::Push;
 use super::report::MissingBlob;
@@ -105,15 +105,12 @@ impl Push {
         holders: &BTreeMap<Digest, RepositoryName>,
         places: &BTreeMap<Digest, Place>,
     ) -> anyhow::Result<Arc<Restorer>> {
-        let needs = needs(targets);
-        let blobs: BTreeSet<&Digest> = needs
-            .iter()
-            .filter(|need| matches!(need.blob.travels, Travels::Delta { .. }))
-            .map(|need| &need.blob.digest)
-            .filter(|digest| !holders.contains_key(digest))
-            .collect();
+        let blobs = needs(targets).into_iter().map(|need| need.blob).filter(|blob| {
+            matches!(blob.travels, Travels::Delta { .. }) && !holders.contains_key(&blob.digest)
+        });
+        let deltas: Result<_, _> = blobs.map(|blob| OpenDelta::new(&self.payload, blob)).collect();
         let workdir = &self.finder.baselines.workdir;
-        let restorer = Arc::new(Restorer::open(&self.payload, &blobs, workdir)?);
+        let restorer = Arc::new(Restorer::new(&self.payload, deltas?, workdir));
         if !restorer.baselines().is_empty() {
             self.finder.feed_all(&restorer, places, self.jobs).await?;
             self.reporter.phase("sending blobs".to_owned());
