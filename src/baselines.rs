@@ -14,7 +14,8 @@ use tokio::task::spawn_blocking;
 
 use crate::delta::DeltaError;
 use crate::digest::Digest;
-use crate::failure::{FarContent, Hinted, hinted};
+use crate::disk;
+use crate::failure::{FarContent, Hinted};
 use crate::manifest::{Descriptor, MediaType};
 use crate::payload::Payload;
 use crate::progress::{Arrival, Event, Reporter};
@@ -104,7 +105,9 @@ impl Finder {
             return Ok(());
         }
         tempfile::tempfile_in(&self.baselines.workdir).with_context(|| self.no_room())?;
-        self.refuse_full_disk(restorer, jobs)?;
+        let needed = restorer.disk_bytes(jobs);
+        let why = format!("rebuilding layers takes up to {}", format_bytes(needed));
+        disk::refuse_full(&self.baselines.workdir, needed, &why, HINT_DISK)?;
         let bytes = baselines.values().fold(0_u64, |sum, size| sum.saturating_add(*size));
         let number = count(baselines.len() as u64, "old blob");
         self.reporter.phase(format!("reading {number} ({})", format_bytes(bytes)));
@@ -179,22 +182,5 @@ impl Finder {
     fn no_room(&self) -> Hinted {
         let workdir = self.baselines.workdir.display();
         Hinted::new(format!("cannot keep what deltas need in `{workdir}`"), HINT_DISK)
-    }
-
-    fn refuse_full_disk(&self, restorer: &Restorer, jobs: usize) -> anyhow::Result<()> {
-        let (needed, workdir) = (restorer.disk_bytes(jobs), &self.baselines.workdir);
-        match fs4::available_space(workdir) {
-            Ok(free) if free < needed => Err(hinted(
-                format!(
-                    "rebuilding layers takes up to {}, but only {} are free in `{}`",
-                    format_bytes(needed),
-                    format_bytes(free),
-                    workdir.display()
-                ),
-                HINT_DISK,
-            )),
-            // A file system that cannot say how much is free will say so when it is full.
-            _ => Ok(()),
-        }
     }
 }

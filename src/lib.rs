@@ -52,6 +52,7 @@
 //! layer               a blob as recipe and delta: joins the two below
 //! gzip · delta        exact gzip streams · plain bytes against old plain bytes (zstd)
 //! unpack · verified · window    plain bytes of blobs (flate2) · checked while they pass · files at any offset
+//! disk                room where files go (fs4)
 //! manifest · reference · digest · platform · progress · units · failure      values
 //! ```
 
@@ -59,6 +60,7 @@ mod ahead;
 pub mod baselines;
 pub mod delta;
 pub mod digest;
+mod disk;
 pub mod failure;
 pub mod gzip;
 pub mod inspect;

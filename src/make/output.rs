@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::disk;
 use crate::failure::{Usage, hinted};
+use crate::units::format_bytes;
 
 /// The buffer in front of the file, for headers: blobs come in larger pieces, which pass it by.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -164,19 +166,12 @@ fn refuse_renamed(_file: &File, _partial: &Path) -> anyhow::Result<()> {
 fn refuse_full_disk(partial: &Path, length_bytes: u64) -> anyhow::Result<()> {
     let folder = partial.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or_else(|| Path::new("."));
-    match fs4::available_space(folder) {
-        Ok(free_bytes) if free_bytes < length_bytes => Err(hinted(
-            format!(
-                "the payload needs {}, but only {} are free in `{}`",
-                crate::units::format_bytes(length_bytes),
-                crate::units::format_bytes(free_bytes),
-                folder.display()
-            ),
-            "free some space, write elsewhere with `-f`, or carry fewer images",
-        )),
-        // A file system that cannot say how much is free will say so when it is full.
-        _ => Ok(()),
-    }
+    disk::refuse_full(
+        folder,
+        length_bytes,
+        &format!("the payload needs {}", format_bytes(length_bytes)),
+        "free some space, write elsewhere with `-f`, or carry fewer images",
+    )
 }
 
 #[cfg(test)]

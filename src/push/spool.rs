@@ -6,9 +6,9 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::failure::{Hinted, hinted};
+use crate::disk;
+use crate::failure::Hinted;
 use crate::payload::Payload;
-use crate::units::format_bytes;
 
 /// How the payload is called in messages.
 const NAME: &str = "standard input";
@@ -63,7 +63,13 @@ fn copy_into(input: &mut impl Read, copy: &mut File, workdir: &Path) -> anyhow::
     let mut since_look = LOOK_EVERY_BYTES;
     loop {
         if since_look >= LOOK_EVERY_BYTES {
-            refuse_full_disk(workdir)?;
+            // A pipe does not say how much is to come.
+            disk::refuse_full(
+                workdir,
+                RESERVE_BYTES + LOOK_EVERY_BYTES,
+                "the payload of a pipe has to be kept",
+                "name a folder with more space with `--workdir`, or push from a file with `-f`",
+            )?;
             since_look = 0;
         }
         let length = match input.read(&mut buffer) {
@@ -75,21 +81,6 @@ fn copy_into(input: &mut impl Read, copy: &mut File, workdir: &Path) -> anyhow::
         copy.write_all(&buffer[..length])
             .with_context(|| format!("cannot keep the payload in `{}`", workdir.display()))?;
         since_look += length as u64;
-    }
-}
-
-/// A pipe does not say how much is to come, so the space is looked at while it comes.
-fn refuse_full_disk(workdir: &Path) -> anyhow::Result<()> {
-    match fs4::available_space(workdir) {
-        Ok(free_bytes) if free_bytes < RESERVE_BYTES + LOOK_EVERY_BYTES => Err(hinted(
-            format!(
-                "the payload of a pipe has to be kept, but only {} are free in `{}`",
-                format_bytes(free_bytes),
-                workdir.display()
-            ),
-            "name a folder with more space with `--workdir`, or push from a file with `-f`",
-        )),
-        _ => Ok(()),
     }
 }
 
