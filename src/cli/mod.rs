@@ -1,6 +1,7 @@
 //! The command line as typed, and from there to the library's requests.
 
 mod access;
+mod baselines;
 mod delta;
 mod inspect;
 mod make;

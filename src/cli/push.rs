@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use kharon::baselines::Baselines;
 use kharon::failure::{ExitCode, Usage};
 use kharon::make::DEFAULT_JOBS;
 use kharon::names::{Rename, TargetNames};
@@ -19,9 +18,14 @@ use kharon::terminal::{self, Terminal};
 use kharon::units::{count, format_bytes, parse_size};
 
 use super::access::{AccessArgs, Stdin};
+use super::baselines::BaselineArgs;
 use super::{named, print_json, print_line};
 
+const WORKDIR_HELP: &str = "Where temporary files lie: a payload that comes through a pipe, layers \
+    that are rebuilt; the system's folder for temporary files if not given";
+
 #[derive(Debug, Args)]
+#[command(mut_arg("workdir", |argument| argument.help(WORKDIR_HELP)))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct PushArgs {
     /// The payload, of kharon or docker-charon; stdin if not given or `-`
@@ -56,16 +60,8 @@ pub(crate) struct PushArgs {
     /// How many transfers run at once
     #[arg(short, long, value_name = "N", default_value_t = DEFAULT_JOBS)]
     jobs: NonZeroUsize,
-    /// Also look here for old blobs that deltas need: a repository of the far registry (repeatable)
-    #[arg(long, value_name = "REPOSITORY")]
-    baseline_repository: Vec<RepositoryName>,
-    /// An OCI image layout that has old blobs which deltas need (repeatable)
-    #[arg(long, value_name = "FOLDER")]
-    baseline_dir: Vec<PathBuf>,
-    /// Where temporary files lie: a payload that comes through a pipe, layers that are rebuilt; the
-    /// system's folder for temporary files if not given
-    #[arg(long, value_name = "FOLDER")]
-    workdir: Option<PathBuf>,
+    #[command(flatten)]
+    baselines: BaselineArgs,
     /// Print the result as JSON on stdout instead of one image per line
     #[arg(long)]
     json: bool,
@@ -103,14 +99,10 @@ impl PushArgs {
                     .with_hint("name it with `-f payload.zip`, or pipe it into stdin")
                     .into());
             }
-            let workdir = self.workdir();
+            let workdir = self.baselines.workdir();
             return tokio::task::spawn_blocking(move || push::payload_from_stdin(&workdir)).await?;
         };
         Ok(tokio::task::spawn_blocking(move || Payload::open(&path)).await??)
-    }
-
-    fn workdir(&self) -> PathBuf {
-        self.workdir.clone().unwrap_or_else(std::env::temp_dir)
     }
 
     async fn request(
@@ -137,11 +129,7 @@ impl PushArgs {
             } else {
                 VerifyFirst::WhileSending
             },
-            baselines: Baselines {
-                repositories: self.baseline_repository.clone(),
-                folders: self.baseline_dir.clone(),
-                workdir: self.workdir(),
-            },
+            baselines: self.baselines.baselines(),
             jobs: self.jobs,
             chunk_bytes: self.chunk_size,
             connections: self.access.connections(&registry, terminal),

@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use kharon::baselines::Baselines;
 use kharon::failure::ExitCode;
 use kharon::make::DEFAULT_JOBS;
 use kharon::payload::{self, Fault, Payload};
 use kharon::prove::{Proof, prove};
-use kharon::reference::{RegistryHost, RepositoryName};
+use kharon::reference::RegistryHost;
 use kharon::registry::Registries;
 use kharon::terminal::Terminal;
 use kharon::units::{count, format_bytes};
@@ -17,24 +16,19 @@ use kharon::verify::{Problem, Report, verify_file};
 use serde::Serialize;
 
 use super::access::{AccessArgs, Stdin};
+use super::baselines::BaselineArgs;
 use super::{print_json, print_line};
 
 #[derive(Debug, Args)]
+#[command(mut_arg("baseline_repository", |argument| argument.requires("registry")))]
 pub(crate) struct VerifyArgs {
     /// The payload, of kharon or docker-charon
     payload: PathBuf,
     /// Read old blobs from this registry, to prove that deltas give what they should
     #[arg(short, long, value_name = "HOST")]
     registry: Option<RegistryHost>,
-    /// Also look for old blobs in this repository of it (repeatable)
-    #[arg(long, value_name = "REPOSITORY", requires = "registry")]
-    baseline_repository: Vec<RepositoryName>,
-    /// An OCI image layout that has old blobs (repeatable)
-    #[arg(long, value_name = "FOLDER")]
-    baseline_dir: Vec<PathBuf>,
-    /// Where temporary files lie; the system's folder for temporary files if not given
-    #[arg(long, value_name = "FOLDER")]
-    workdir: Option<PathBuf>,
+    #[command(flatten)]
+    baselines: BaselineArgs,
     /// Print JSON instead of lines
     #[arg(long)]
     json: bool,
@@ -109,11 +103,7 @@ impl VerifyArgs {
                 Some(registries.registry(host)?)
             }
         };
-        let baselines = Baselines {
-            repositories: self.baseline_repository.clone(),
-            folders: self.baseline_dir.clone(),
-            workdir: self.workdir.clone().unwrap_or_else(std::env::temp_dir),
-        };
+        let baselines = self.baselines.baselines();
         let jobs = DEFAULT_JOBS.get();
         prove(Arc::new(payload), registry, baselines, jobs, terminal.reporter()).await
     }
