@@ -4,17 +4,18 @@ use std::collections::VecDeque;
 use std::thread::{Scope, ScopedJoinHandle};
 use std::vec;
 
-/// The results of `work` on a list of items, in the list's order. Up to `width` items are worked on, each
-/// on a thread of its own, or wait for their turn; a new one begins when a result is asked for.
+/// The items of a list, each with the result of `work` on it, in the list's order. Up to `width` items are
+/// worked on, each on a thread of its own, or wait for their turn; a new one begins when a result is asked
+/// for.
 pub(crate) struct Ahead<'scope, 'env, T, R, F> {
     scope: &'scope Scope<'scope, 'env>,
     items: vec::IntoIter<T>,
-    running: VecDeque<ScopedJoinHandle<'scope, R>>,
+    running: VecDeque<ScopedJoinHandle<'scope, (T, R)>>,
     width: usize,
     work: F,
 }
 
-impl<'scope, 'env, T, R, F> Ahead<'scope, 'env, T, R, F> {
+impl<'scope, 'env, T, R, F: Fn(&T) -> R> Ahead<'scope, 'env, T, R, F> {
     pub(crate) fn new(
         scope: &'scope Scope<'scope, 'env>,
         items: Vec<T>,
@@ -29,19 +30,23 @@ impl<'scope, T, R, F> Iterator for Ahead<'scope, '_, T, R, F>
 where
     T: Send + 'scope,
     R: Send + 'scope,
-    F: Fn(T) -> R + Clone + Send + 'scope,
+    F: Fn(&T) -> R + Clone + Send + 'scope,
 {
-    type Item = R;
+    type Item = (T, R);
 
-    fn next(&mut self) -> Option<R> {
+    fn next(&mut self) -> Option<(T, R)> {
         while self.running.len() < self.width
             && let Some(item) = self.items.next()
         {
             let work = self.work.clone();
-            self.running.push_back(self.scope.spawn(move || work(item)));
+            let work = move || {
+                let result = work(&item);
+                (item, result)
+            };
+            self.running.push_back(self.scope.spawn(work));
         }
         match self.running.pop_front()?.join() {
-            Ok(result) => Some(result),
+            Ok(done) => Some(done),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
@@ -55,8 +60,8 @@ mod tests {
     #[test]
     fn results_come_in_order_and_not_too_many_at_once() {
         let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let results: Vec<u64> = std::thread::scope(|scope| {
-            let work = |item: u64| {
+        let results: Vec<(u64, u64)> = std::thread::scope(|scope| {
+            let work = |item: &u64| {
                 most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 std::thread::sleep(std::time::Duration::from_millis(20 - 2 * item));
                 running.fetch_sub(1, Ordering::SeqCst);
@@ -64,7 +69,7 @@ mod tests {
             };
             Ahead::new(scope, (0..10).collect(), 3, work).collect()
         });
-        assert_eq!(results, (0..10).map(|item| item * item).collect::<Vec<_>>());
+        assert_eq!(results, (0..10).map(|item| (item, item * item)).collect::<Vec<_>>());
         assert!((2..=3).contains(&most.load(Ordering::SeqCst)), "{most:?} at once");
     }
 }

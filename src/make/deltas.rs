@@ -65,7 +65,6 @@ pub(super) struct Sourced<T> {
 pub(super) struct Maker {
     store: Store,
     options: Options,
-    reporter: Arc<dyn Reporter>,
 }
 
 /// A new blob in temporary files.
@@ -120,7 +119,7 @@ impl Maker {
             cache: request.cache,
             folders: request.baseline_folders,
             payloads,
-            reporter: Arc::clone(&reporter),
+            reporter,
             runtime: Handle::current(),
         };
         let options = Options {
@@ -128,7 +127,7 @@ impl Maker {
             threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             workdir,
         };
-        Ok(Some(Self { store, options, reporter }))
+        Ok(Some(Self { store, options }))
     }
 
     /// Decides for each of `new`, blobs of `plan` in its order, whether it travels as a delta, and notes
@@ -163,13 +162,11 @@ impl Maker {
     ) -> anyhow::Result<Local> {
         let mut old = self.read_old(held)?;
         self.announce("making deltas of", new.iter().map(|new| new.blob.size));
-        let descriptors: Vec<Descriptor> = new.iter().map(|new| new.blob.clone()).collect();
         let mut local = Local::default();
         thread::scope(|scope| {
             let mut proofs = VecDeque::new();
-            let readied = Ahead::new(scope, new, NEW_AT_ONCE, |new| self.ready(&new));
-            for (descriptor, ready) in descriptors.into_iter().zip(readied) {
-                let Ready { blob, apart } = ready?;
+            for (new, ready) in Ahead::new(scope, new, NEW_AT_ONCE, |new| self.ready(new)) {
+                let (descriptor, Ready { blob, apart }) = (new.blob, ready?);
                 match apart.and_then(|apart| self.make(&descriptor, apart, &old)) {
                     Ok(Made::Delta(made)) => {
                         let verdict = self.prove(scope, &descriptor, &made, &old);
@@ -193,12 +190,14 @@ impl Maker {
                         self.keep_raw(&mut local, &descriptor, blob, &why);
                     }
                 }
-                while proofs.len() > NEW_AT_ONCE {
-                    self.settle(proofs.pop_front(), &mut local);
+                if proofs.len() > NEW_AT_ONCE
+                    && let Some(proof) = proofs.pop_front()
+                {
+                    self.settle(proof, &mut local);
                 }
             }
-            while !proofs.is_empty() {
-                self.settle(proofs.pop_front(), &mut local);
+            for proof in proofs {
+                self.settle(proof, &mut local);
             }
             anyhow::Ok(())
         })?;
@@ -209,16 +208,14 @@ impl Maker {
     fn read_old(&self, held: Vec<Sourced<HeldBlob>>) -> anyhow::Result<Old> {
         self.announce("reading", held.iter().map(|held| held.blob.descriptor.size));
         let mut old = Old::default();
-        let descriptors: Vec<Descriptor> =
-            held.iter().map(|held| held.blob.descriptor.clone()).collect();
         thread::scope(|scope| {
-            let read = Ahead::new(scope, held, OLD_AT_ONCE, |held| self.plain_of(&held));
-            for (descriptor, plain) in descriptors.iter().zip(read) {
+            for (held, plain) in Ahead::new(scope, held, OLD_AT_ONCE, |held| self.plain_of(held)) {
+                let descriptor = &held.blob.descriptor;
                 match plain {
                     Ok((plain, plain_bytes)) => {
                         old.add(descriptor, &Arc::new(plain), plain_bytes)?;
                     }
-                    Err(error) => self.reporter.warn(format!(
+                    Err(error) => self.store.reporter.warn(format!(
                         "old blob `{}` cannot be had, so nothing is made against it: {error:#}",
                         descriptor.digest
                     )),
@@ -288,8 +285,8 @@ impl Maker {
         })
     }
 
-    fn settle(&self, proof: Option<Proof<'_>>, local: &mut Local) {
-        let Some(Proof { descriptor, blob, made, verdict }) = proof else { return };
+    fn settle(&self, proof: Proof<'_>, local: &mut Local) {
+        let Proof { descriptor, blob, made, verdict } = proof;
         match verdict.join() {
             Ok(Ok(())) => {
                 self.finished(&descriptor.digest);
@@ -297,7 +294,7 @@ impl Maker {
             }
             Ok(Err(error)) => {
                 let why = format!("{:#}", anyhow::Error::new(error));
-                self.reporter.warn(format!(
+                self.store.reporter.warn(format!(
                     "the delta of blob `{}` does not give it back, please report this: {why}",
                     descriptor.digest
                 ));
@@ -309,7 +306,7 @@ impl Maker {
 
     fn keep_raw(&self, local: &mut Local, descriptor: &Descriptor, blob: Arc<File>, why: &str) {
         let digest = &descriptor.digest;
-        self.reporter.detail(format!("blob `{digest}` travels raw: {why}"));
+        self.store.reporter.detail(format!("blob `{digest}` travels raw: {why}"));
         self.finished(digest);
         local.raw.insert(digest.clone(), blob);
     }
@@ -320,13 +317,17 @@ impl Maker {
             blobs += 1;
             bytes += size;
         }
-        self.reporter.phase(format!("{what} {} ({})", count(blobs, "blob"), format_bytes(bytes)));
-        self.reporter.report(Event::Total { blobs, bytes });
+        self.store.reporter.phase(format!(
+            "{what} {} ({})",
+            count(blobs, "blob"),
+            format_bytes(bytes)
+        ));
+        self.store.reporter.report(Event::Total { blobs, bytes });
     }
 
     fn finished(&self, digest: &Digest) {
         let digest = digest.clone();
-        self.reporter.report(Event::BlobFinished { digest, how: Arrival::Read });
+        self.store.reporter.report(Event::BlobFinished { digest, how: Arrival::Read });
     }
 }
 
