@@ -237,6 +237,9 @@ impl Outlet {
     }
 
     async fn flush(&mut self) -> anyhow::Result<()> {
+        if self.pieces.is_empty() {
+            return Ok(());
+        }
         let length = u32::try_from(std::mem::take(&mut self.pieces_bytes))?;
         let pieces = std::mem::take(&mut self.pieces);
         let permit = Arc::clone(&self.window).acquire_many_owned(length).await?;
