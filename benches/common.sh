@@ -1,5 +1,5 @@
 # What the benchmarks share: programs, registries on this machine, and measured commands. Sourced, after
-# `set -euo pipefail`; $work is a folder of the run's own.
+# `set -euo pipefail`.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export PATH=${KHARON_TEST_BIN:+$KHARON_TEST_BIN:}$PATH
@@ -36,6 +36,15 @@ stop() {
     wait "$1" 2> /dev/null || true
 }
 
+# begin_work FOLDER: leaves in $work a folder of the run's own in FOLDER. At the end of the run it goes, and
+# the registries with it.
+near_process='' far_process='' far_port=''
+begin_work() {
+    work=$(mktemp --directory -p "$1")
+    trap 'stop "$near_process"; stop "$far_process"; rm -rf "$work"' EXIT
+    trap 'exit 130' INT TERM
+}
+
 free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
@@ -58,6 +67,19 @@ END_OF_CONFIG
     cat "$work/$2.log" >&2
     echo "docker-registry does not answer after $tries tries" >&2
     exit 1
+}
+
+# serve_far BEFORE: starts the far registry anew, with a copy of the storage BEFORE or, if that is empty, with
+# nothing, and leaves its host in $far. Blobs are never written to again, so links to them will do.
+serve_far() {
+    stop "$far_process"
+    rm -rf "$work/far"
+    far_port=${far_port:-$(free_port)}
+    # shellcheck disable=SC2034 # for those who source this
+    far=127.0.0.1:$far_port
+    if [[ -n $1 ]]; then cp --archive --link "$1" "$work/far"; else mkdir "$work/far"; fi
+    serve "$work/far" "$far_port"
+    far_process=$served
 }
 
 # timed NAME COMMAND…: leaves `wall user system peak` (seconds, KiB) in $measured.

@@ -47,30 +47,14 @@ corpus=$(realpath "$corpus")
 need time docker-registry skopeo docker-charon zstd bsdiff curl python3
 need_kharon
 
-work=$(mktemp -d)
-near_process='' far_process=''
-finish() {
-    stop "$near_process"
-    stop "$far_process"
-    rm -rf "$work"
-}
-trap finish EXIT
-trap 'exit 130' INT TERM
+begin_work "${TMPDIR:-/tmp}"
 
-# serve_near and serve_far BEFORE: the corpus's registry, and one as it is before a push (`old`, `empty`).
-# Blobs are never written to again, so links to them will do.
+# The corpus's registry. Blobs are never written to again, so links to them will do.
 serve_near() {
     cp --archive --link "$corpus/near" "$work/near"
     near_port=$(free_port) near=127.0.0.1:$near_port
     serve "$work/near" "$near_port"
     near_process=$served
-}
-serve_far() {
-    stop "$far_process"
-    rm -rf "$work/far"
-    if [[ $1 == old ]]; then cp --archive --link "$corpus/far" "$work/far"; else mkdir "$work/far"; fi
-    serve "$work/far" "$far_port"
-    far_process=$served
 }
 
 # measure WRITER IMAGE JOB STEP FILE COMMAND…: FILE is what is carried.
@@ -117,8 +101,12 @@ patches() {
 carry() {
     local writer=$1 image=$2 job=$3 before=$4 payload=$work/payload.zip options=()
     shift 4
-    [[ $before == empty ]] || options=(--already-transferred "$writer/$image:old")
-    serve_far "$before"
+    if [[ $before == old ]]; then
+        options=(--already-transferred "$writer/$image:old")
+        serve_far "$corpus/far"
+    else
+        serve_far ''
+    fi
     measure "$writer" "$image" "$job" make "$payload" \
         "$1" make-payload "${@:2}" -r "$near" -f "$payload" "$writer/$image:new" "${options[@]}"
     options=()
@@ -241,7 +229,6 @@ END
 }
 
 serve_near
-far_port=$(free_port) far=127.0.0.1:$far_port
 for image in $images; do patches "$image"; done
 for writer in $writers; do
     for image in $images; do carry_all "$writer" "$image"; done

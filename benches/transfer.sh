@@ -26,7 +26,7 @@ set -euo pipefail
 
 . "$(dirname "$0")/common.sh"
 
-size_mb=400 rounds=5 folder='' check=false
+size_mb=400 rounds=5 folder=${TMPDIR:-/tmp} check=false
 while (($# > 0)); do
     case $1 in
         --size) size_mb=$2 && shift ;;
@@ -40,20 +40,8 @@ done
 need time docker-registry skopeo docker-charon curl python3
 need_kharon
 
-if [[ -n $folder ]]; then
-    mkdir -p "$folder"
-    work=$(mktemp -d -p "$folder")
-else
-    work=$(mktemp -d)
-fi
-near_process='' far_process=''
-finish() {
-    stop "$near_process"
-    stop "$far_process"
-    rm -rf "$work"
-}
-trap finish EXIT
-trap 'exit 130' INT TERM
+mkdir -p "$folder"
+begin_work "$folder"
 
 # Two images of gzip streams that store random bytes: nothing can be gained by compressing again.
 make_images() {
@@ -146,16 +134,6 @@ get_image() {
         --header "Accept: $manifest_type" "${arguments[@]}"
 }
 export -f get_image
-
-# fresh_far JOB: the far registry as it is before a push.
-fresh_far() {
-    stop "$far_process"
-    rm -rf "$work/far"
-    # Blobs are never written to again, so links to them will do.
-    if [[ $1 == upgrade ]]; then cp --archive --link "$work/before" "$work/far"; else mkdir "$work/far"; fi
-    serve "$work/far" "$far_port"
-    far_process=$served
-}
 
 # measure JOB STEP TOOL COMMAND…
 measure() {
@@ -260,18 +238,16 @@ put_image "$near" "$work/images" 1 1
 # A far registry that has the old image, to begin upgrades from.
 cp --archive --link "$work/near" "$work/before"
 put_image "$near" "$work/images" 2 upgrade
-far_port=$(free_port)
-far=127.0.0.1:$far_port
 
 for ((round = 1; round <= rounds; round++)); do
     echo "round $round of $rounds" >&2
     for job in full upgrade; do
-        [[ $job == full ]] && tag=1 || tag=2
+        [[ $job == full ]] && tag=1 before='' || tag=2 before=$work/before
         for tool in kharon docker-charon skopeo curl; do
             rm -rf "$work/payload"
             mkdir "$work/payload"
             make_payload "$job" "$tool" "$tag"
-            fresh_far "$job"
+            serve_far "$before"
             push_payload "$job" "$tool" "$tag"
             check_far "$tag"
         done
