@@ -156,8 +156,7 @@ impl KlauspostFast {
                 2 => self.search_2(&unit, at, from),
                 3 => self.search_3(&unit, at, from),
                 4 => self.search_4(&unit, at, from),
-                5 => self.search_5(&unit, at, from),
-                _ => self.search_6(&unit, at, from),
+                _ => self.search_5(&unit, at, from),
             },
         };
         let Some(mut hit) = hit else {

@@ -148,13 +148,15 @@ impl KlauspostFast {
         self.pairs[long].push(unit.place(index));
     }
 
+    /// Levels 5 and 6.
     pub(super) fn search_5(&mut self, unit: &Unit<'_>, at: usize, from: usize) -> Option<Hit> {
+        let patience = if self.level == 5 { 6 } else { 7 };
         let mut next = at;
         let mut value = unit.load(at);
         loop {
             let (short, long) = (hash4(value, L1_BITS), hash7(value, L1_BITS));
             let at = next;
-            next = at + 1 + ((at - from) >> 6);
+            next = at + 1 + ((at - from) >> patience);
             if next > unit.limit() {
                 return None;
             }
@@ -162,27 +164,15 @@ impl KlauspostFast {
             let now = unit.load(next);
             self.enter_both(unit, at, short, long);
             let (short, long) = (hash4(now, L1_BITS), hash7(now, L1_BITS));
-            if let Some(mut hit) = Self::long_hit(unit, at, places, value) {
+            if let Some(hit) = Self::long_hit(unit, at, places, value) {
                 self.enter_both(unit, next, short, long);
-                hit.next = next;
-                return Some(hit);
+                return Some(Hit { next, ..hit });
             }
             if let Some(distance) = unit.matches(at, short_place, value) {
-                let length = unit.length_limited(at, distance);
                 let places = self.pairs[long];
                 self.enter_both(unit, next, short, long);
-                if unit.distance(next, places.newer).wrapping_sub(1) < REACH - 1 {
-                    for place in [places.newer, places.older] {
-                        if let Some(other) = unit.matches(next, place, now) {
-                            let other_length = unit.length_limited(next, other);
-                            if other_length > length {
-                                let (distance, length) = (other, other_length);
-                                return Some(Hit { at: next, distance, length, next });
-                            }
-                        }
-                    }
-                }
-                return Some(Hit { at, distance, length, next });
+                let hit = Hit { at, distance, length: unit.length_limited(at, distance), next };
+                return Some(self.choose(unit, hit, places, now));
             }
             value = now;
         }
@@ -205,61 +195,29 @@ impl KlauspostFast {
         Some(Hit { at, distance, length, next: at })
     }
 
-    pub(super) fn search_6(&mut self, unit: &Unit<'_>, at: usize, from: usize) -> Option<Hit> {
-        let mut next = at;
-        let mut value = unit.load(at);
-        loop {
-            let (short, long) = (hash4(value, L1_BITS), hash7(value, L1_BITS));
-            let at = next;
-            next = at + 1 + ((at - from) >> 7);
-            if next > unit.limit() {
-                return None;
-            }
-            let (short_place, places) = (self.short[short], self.pairs[long]);
-            let now = unit.load(next);
-            self.enter_both(unit, at, short, long);
-            let (short, long) = (hash4(now, L1_BITS), hash7(now, L1_BITS));
-            if let Some(mut hit) = Self::long_hit(unit, at, places, value) {
-                self.enter_both(unit, next, short, long);
-                hit.next = next;
-                return Some(hit);
-            }
-            if let Some(distance) = unit.matches(at, short_place, value) {
-                let places = self.pairs[long];
-                self.enter_both(unit, next, short, long);
-                return Some(self.choose_6(unit, at, distance, next, places, value));
-            }
-            value = now;
-        }
-    }
-
-    /// Level 6, with four equal bytes at `at`: perhaps the former distance, or a place for `next`, is better.
-    fn choose_6(
-        &self,
-        unit: &Unit<'_>,
-        at: usize,
-        distance: usize,
-        next: usize,
-        places: Pair,
-        value: u64,
-    ) -> Hit {
-        let mut hit = Hit { at, distance, length: unit.length_limited(at, distance), next };
-        if at + 1 >= self.repeat + unit.history
-            && load32(unit.bytes, at + 1 - self.repeat) == (value >> 8) as u32
+    /// With four equal bytes at `hit`: perhaps a place for the next bytes is better, or at level 6 the former
+    /// distance.
+    fn choose(&self, unit: &Unit<'_>, mut hit: Hit, places: Pair, now: u64) -> Hit {
+        let Hit { at, next, .. } = hit;
+        if self.level == 6
+            && at + 1 >= self.repeat + unit.history
+            && load32(unit.bytes, at + 1 - self.repeat) == load32(unit.bytes, at + 1)
         {
             let length = unit.length_limited(at + 1, self.repeat);
             if length > hit.length {
                 return Hit { at: at + 1, distance: self.repeat, length, next };
             }
         }
-        if unit.distance(next, places.newer).wrapping_sub(1) < REACH - 1 {
-            let now = unit.load(next);
-            for place in [places.newer, places.older] {
-                if let Some(other) = unit.matches(next, place, now) {
-                    let length = unit.length_limited(next, other);
-                    if length > hit.length {
-                        hit = Hit { at: next, distance: other, length, next };
-                    }
+        if unit.distance(next, places.newer).wrapping_sub(1) >= REACH - 1 {
+            return hit;
+        }
+        for place in [places.newer, places.older] {
+            let Some(distance) = unit.matches(next, place, now) else { continue };
+            let length = unit.length_limited(next, distance);
+            if length > hit.length {
+                hit = Hit { at: next, distance, length, next };
+                if self.level == 5 {
+                    break;
                 }
             }
         }
