@@ -36,6 +36,14 @@ struct Version {
     unseen_cost: u8,
 }
 
+const VERSION_120: Version = Version {
+    ends: Ends::LaterStart,
+    least_gain: 4,
+    base_cost: 3,
+    counted_bytes: WINDOW,
+    unseen_cost: 0,
+};
+
 #[derive(Clone, Copy, Debug)]
 struct Level {
     lazy: usize,
@@ -108,26 +116,12 @@ impl KlauspostLazy {
 
     /// klauspost/compress 1.20.
     pub fn version_120(number: u8) -> Self {
-        let version = Version {
-            ends: Ends::LaterStart,
-            least_gain: 4,
-            base_cost: 3,
-            counted_bytes: WINDOW,
-            unseen_cost: 0,
-        };
-        Self::new(number, version)
+        Self::new(number, VERSION_120)
     }
 
     /// Go from 1.27 on.
     pub fn go_127(number: u8) -> Self {
-        let version = Version {
-            ends: Ends::LaterStart,
-            least_gain: 4,
-            base_cost: 3,
-            counted_bytes: WINDOW,
-            unseen_cost: 1,
-        };
-        Self::new(number, version)
+        Self::new(number, Version { unseen_cost: 1, ..VERSION_120 })
     }
 
     fn insert_end(&self) -> u64 {
