@@ -35,6 +35,22 @@ where
     type Item = (T, R);
 
     fn next(&mut self) -> Option<(T, R)> {
+        self.begin();
+        match self.running.pop_front()?.join() {
+            Ok(done) => Some(done),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+impl<'scope, T, R, F> Ahead<'scope, '_, T, R, F>
+where
+    T: Send + 'scope,
+    R: Send + 'scope,
+    F: Fn(&T) -> R + Clone + Send + 'scope,
+{
+    /// Begins as much as may run, before the first result is asked for.
+    pub(crate) fn begin(&mut self) {
         while self.running.len() < self.width
             && let Some(item) = self.items.next()
         {
@@ -44,10 +60,6 @@ where
                 (item, result)
             };
             self.running.push_back(self.scope.spawn(work));
-        }
-        match self.running.pop_front()?.join() {
-            Ok(done) => Some(done),
-            Err(panic) => std::panic::resume_unwind(panic),
         }
     }
 }

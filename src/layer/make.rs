@@ -28,6 +28,7 @@ pub struct MadeLayer {
     pub entry_digest: Digest,
     /// The baseline blobs that it needs, in the order of its need table.
     pub baselines: Vec<Digest>,
+    recipe_digest: Digest,
 }
 
 /// Makes the layer delta of `apart` against `baseline`.
@@ -49,23 +50,29 @@ pub fn make(
     let file = entry.into_inner().map_err(|error| LayerError::Write(error.into_error()))?;
     let entry_bytes = HEAD_BYTES + apart.recipe_bytes + made.delta_bytes;
     let entry = Arc::new(file);
-    let mut hasher = Hasher::new(Algorithm::Sha256);
-    io::copy(&mut Window::new(Arc::clone(&entry), 0, entry_bytes), &mut hasher)
-        .map_err(LayerError::Entry)?;
     Ok(MadeLayer {
+        entry_digest: digest_of(&entry, entry_bytes)?,
+        recipe_digest: digest_of(&apart.recipe, apart.recipe_bytes)?,
         entry,
         entry_bytes,
-        entry_digest: hasher.finish(),
         baselines: made.needs.blobs.into_iter().map(|blob| blob.digest).collect(),
     })
 }
 
+fn digest_of(file: &Arc<File>, bytes: u64) -> Result<Digest, LayerError> {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    io::copy(&mut Window::new(Arc::clone(file), 0, bytes), &mut hasher)
+        .map_err(LayerError::Entry)?;
+    Ok(hasher.finish())
+}
+
 impl MadeLayer {
-    /// Rebuilds the blob `digest` of `size_bytes` bytes from the plain bytes of baselines, as the far
-    /// side will; `plain_of` gives them from the beginning.
+    /// Applies the delta to the plain bytes of baselines, as the far side will; `plain_of` gives them from
+    /// the beginning. Together with [`Apart::prove`] it proves that the entry gives its blob.
     ///
     /// # Errors
-    /// [`LayerError`] if anything else comes out.
+    /// [`LayerError`] if other plain bytes come out than those of the blob, or the entry holds another
+    /// recipe.
     pub fn prove<R: Read>(
         &self,
         digest: &Digest,
@@ -78,11 +85,12 @@ impl MadeLayer {
             Box::new(Window::new(Arc::clone(&self.entry), at, left))
         };
         let layer = LayerDelta::new(open, self.entry_bytes, digest.clone(), size_bytes)?;
+        layer.check_recipe(&self.recipe_digest)?;
         let mut spool = Spool::new(layer.needs()?, workdir);
         for baseline in &self.baselines {
             let mut plain = plain_of(baseline).map_err(LayerError::Entry)?;
             spool.fill(baseline, &mut plain)?;
         }
-        layer.rebuild(&spool, workdir, io::sink())
+        layer.check_plain(&spool, workdir)
     }
 }

@@ -8,7 +8,7 @@ use std::thread;
 use crate::delta::{self, Needs, Spool};
 use crate::digest::Digest;
 use crate::gzip;
-use crate::verified::VerifiedWriter;
+use crate::verified::{VerifiedReader, VerifiedWriter};
 
 use super::error::LayerError;
 use super::head::{self, Form, Head};
@@ -58,6 +58,20 @@ impl<'a> LayerDelta<'a> {
         };
         let found = needs.output_bytes;
         if found > limit { Err(LayerError::TooLarge { limit, found }) } else { Ok(needs) }
+    }
+
+    /// Whether the recipe has this digest.
+    pub(super) fn check_recipe(&self, digest: &Digest) -> Result<(), LayerError> {
+        let Range { start, end } = self.head.recipe;
+        VerifiedReader::new(self.part(&self.head.recipe), digest.clone(), end - start)
+            .finish()
+            .map_err(LayerError::Entry)
+    }
+
+    /// Whether the delta gives the plain bytes that it promises.
+    pub(super) fn check_plain(&self, spool: &Spool, workdir: &Path) -> Result<(), LayerError> {
+        let mut delta = self.part(&self.head.delta);
+        Ok(delta::apply(&mut delta, spool, workdir, &mut io::sink())?)
     }
 
     /// Writes the blob to `out`, from what `spool` has of the baselines. What was written before an error

@@ -1,8 +1,8 @@
 //! Deltas of the blobs that travel: read what is old, read what is new, and take whichever is
 //! smaller, the blob or its delta.
 //!
-//! New blobs are read and taken apart ahead, in the order of the plan; deltas are made one after the
-//! other, each on all processors; each is proved while the next one is made. What comes out depends on
+//! New blobs are read and taken apart ahead, in the order of the plan, the first ones while old blobs
+//! are read; deltas are made one after the other, each on all processors; each is proved beside that. What comes out depends on
 //! the plan and on which old blobs could be read, on nothing else.
 
 use std::collections::{HashMap, VecDeque};
@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::thread::{self, Scope, ScopedJoinHandle};
+use std::thread;
 
 use anyhow::Context as _;
 use tokio::runtime::Handle;
@@ -26,8 +26,8 @@ use crate::progress::{Arrival, Event, Reporter};
 use crate::registry::RemoteBlob;
 use crate::units::{count, format_bytes};
 use crate::unpack::plain_reader;
-use crate::window::Window;
 
+use super::proof::{OldPlain, Proof, RecipeProof};
 use super::request::DeltaRequest;
 use super::store::Store;
 use crate::ahead::Ahead;
@@ -77,22 +77,14 @@ struct Ready {
 #[derive(Default)]
 struct Old {
     content: OldContent,
-    plain: HashMap<Digest, (Arc<File>, u64)>,
+    plain: OldPlain,
 }
 
 /// What a blob travels as.
 enum Made {
     Delta(MadeLayer),
     /// The delta is not worth it; the blob's own content may serve those behind it.
-    Raw(Apart),
-}
-
-/// A delta that is being proved, and the blob that travels if it turns out wrong.
-struct Proof<'scope> {
-    descriptor: Descriptor,
-    blob: Arc<File>,
-    made: MadeLayer,
-    verdict: ScopedJoinHandle<'scope, Result<(), LayerError>>,
+    Raw(Arc<Apart>),
 }
 
 impl Maker {
@@ -160,19 +152,28 @@ impl Maker {
         held: Vec<Sourced<HeldBlob>>,
         new: Vec<Sourced<Descriptor>>,
     ) -> anyhow::Result<Local> {
-        let mut old = self.read_old(held)?;
-        self.announce("making deltas of", new.iter().map(|new| new.blob.size));
+        self.announce(&held, &new);
         let mut local = Local::default();
         thread::scope(|scope| {
+            let mut ahead = Ahead::new(scope, new, NEW_AT_ONCE, |new| self.ready(new));
+            ahead.begin();
+            let mut old = self.read_old(held)?;
             let mut proofs = VecDeque::new();
-            for (new, ready) in Ahead::new(scope, new, NEW_AT_ONCE, |new| self.ready(new)) {
+            for (new, ready) in ahead {
                 let (descriptor, Ready { blob, apart }) = (new.blob, ready?);
-                match apart.and_then(|apart| self.make(&descriptor, apart, &old)) {
-                    Ok(Made::Delta(made)) => {
-                        let verdict = self.prove(scope, &descriptor, &made, &old);
-                        proofs.push_back(Proof { descriptor, blob, made, verdict });
+                let made = apart.and_then(|apart| {
+                    let apart = Arc::new(apart);
+                    let recipe = RecipeProof::begin(scope, &apart, &descriptor);
+                    Ok((self.make(&descriptor, apart, &old)?, recipe))
+                });
+                match made {
+                    Ok((Made::Delta(made), recipe)) => {
+                        let (whole, workdir) = ((descriptor, blob), &self.options.workdir);
+                        proofs.push_back(Proof::begin(
+                            scope, whole, made, recipe, &old.plain, workdir,
+                        ));
                     }
-                    Ok(Made::Raw(apart)) => {
+                    Ok((Made::Raw(apart), _)) => {
                         old.add(&descriptor, &apart.plain, apart.plain_bytes)?;
                         self.keep_raw(
                             &mut local,
@@ -206,7 +207,6 @@ impl Maker {
 
     /// Reads the old blobs; those that nobody gives are left.
     fn read_old(&self, held: Vec<Sourced<HeldBlob>>) -> anyhow::Result<Old> {
-        self.announce("reading", held.iter().map(|held| held.blob.descriptor.size));
         let mut old = Old::default();
         thread::scope(|scope| {
             for (held, plain) in Ahead::new(scope, held, OLD_AT_ONCE, |held| self.plain_of(held)) {
@@ -256,43 +256,20 @@ impl Maker {
         Ok((file, count))
     }
 
-    fn make(&self, blob: &Descriptor, apart: Apart, old: &Old) -> Result<Made, LayerError> {
+    fn make(&self, blob: &Descriptor, apart: Arc<Apart>, old: &Old) -> Result<Made, LayerError> {
         let made = make(&apart, &old.content, &self.options)?;
         let is_worth_it = made.entry_bytes <= blob.size / 100 * WORTH_PERCENT;
         Ok(if is_worth_it { Made::Delta(made) } else { Made::Raw(apart) })
     }
 
-    /// Rebuilds the blob from the delta as the far side will, on a thread of its own.
-    fn prove<'scope>(
-        &'scope self,
-        scope: &'scope Scope<'scope, '_>,
-        descriptor: &Descriptor,
-        made: &MadeLayer,
-        old: &Old,
-    ) -> ScopedJoinHandle<'scope, Result<(), LayerError>> {
-        let (digest, size, made) = (descriptor.digest.clone(), descriptor.size, made.clone());
-        let plain: HashMap<Digest, (Arc<File>, u64)> = made
-            .baselines
-            .iter()
-            .filter_map(|digest| Some((digest.clone(), old.plain.get(digest)?.clone())))
-            .collect();
-        scope.spawn(move || {
-            let plain_of = |digest: &Digest| match plain.get(digest) {
-                Some((file, bytes)) => Ok(Window::new(Arc::clone(file), 0, *bytes)),
-                None => Err(io::ErrorKind::NotFound.into()),
-            };
-            made.prove(&digest, size, plain_of, &self.options.workdir)
-        })
-    }
-
     fn settle(&self, proof: Proof<'_>, local: &mut Local) {
-        let Proof { descriptor, blob, made, verdict } = proof;
-        match verdict.join() {
-            Ok(Ok(())) => {
+        let (descriptor, blob, made) = proof.settle();
+        match made {
+            Ok(made) => {
                 self.finished(&descriptor.digest);
                 local.deltas.insert(descriptor.digest, made);
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 let why = format!("{:#}", anyhow::Error::new(error));
                 self.store.reporter.warn(format!(
                     "the delta of blob `{}` does not give it back, please report this: {why}",
@@ -300,7 +277,6 @@ impl Maker {
                 ));
                 self.keep_raw(local, &descriptor, blob, &why);
             }
-            Err(panic) => std::panic::resume_unwind(panic),
         }
     }
 
@@ -311,18 +287,17 @@ impl Maker {
         local.raw.insert(digest.clone(), blob);
     }
 
-    fn announce(&self, what: &str, sizes: impl Iterator<Item = u64>) {
-        let (mut blobs, mut bytes) = (0, 0);
-        for size in sizes {
-            blobs += 1;
-            bytes += size;
-        }
-        self.store.reporter.phase(format!(
-            "{what} {} ({})",
-            count(blobs, "blob"),
-            format_bytes(bytes)
-        ));
-        self.store.reporter.report(Event::Total { blobs, bytes });
+    fn announce(&self, held: &[Sourced<HeldBlob>], new: &[Sourced<Descriptor>]) {
+        let old_bytes: u64 = held.iter().map(|held| held.blob.descriptor.size).sum();
+        let new_bytes: u64 = new.iter().map(|new| new.blob.size).sum();
+        let blobs = format!("{} ({})", count(new.len() as u64, "blob"), format_bytes(new_bytes));
+        let against = match held.len() as u64 {
+            0 => String::new(),
+            held => format!(" against {} ({})", count(held, "old one"), format_bytes(old_bytes)),
+        };
+        self.store.reporter.phase(format!("making deltas of {blobs}{against}"));
+        let blobs = (held.len() + new.len()) as u64;
+        self.store.reporter.report(Event::Total { blobs, bytes: old_bytes + new_bytes });
     }
 
     fn finished(&self, digest: &Digest) {

@@ -36,7 +36,7 @@ const SEGMENT_FIRST_BYTES: u64 = 3 * 512 * 1024;
 /// every request spares the registry work.
 const SEGMENT_MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// How much of a segment is handed over at once.
-const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_BYTES: usize = 512 * 1024;
 /// The shortest piece a blob is cut into, and the room of a stream that cannot be cut.
 const SEGMENT_MIN_BYTES: u64 = 256 * 1024;
 

@@ -15,6 +15,7 @@ mod output;
 mod pace;
 mod pack;
 mod platforms;
+mod proof;
 mod referrers;
 mod request;
 mod resolve;
