@@ -1,13 +1,15 @@
-//! Writes what fuzzing begins with to `corpus/`: gzip streams given as arguments and some made here, their recipes, a delta.
+//! Writes what fuzzing begins with to `corpus/`: gzip streams given as arguments and some made here, their recipes, payloads, a delta.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 use flate2::{Compression, write::GzEncoder};
 use kharon::delta::{Baseline, Effort, OldBlob, Options, make};
 use kharon::digest::Digest;
 use kharon::gzip::{Limits, analyse};
+use kharon::payload::{ENTRY_NAME, Payload};
 use kharon_fuzz::{baseline, dismantle, join};
 
 fn main() {
@@ -31,11 +33,27 @@ fn main() {
             put("gzip_recipe", &seed);
         }
     }
+    for path in ["v1/three-images.zip", "charon-0.4.3/piped.zip", "charon-0.4.3/seekable.zip"] {
+        let payload = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/payloads").join(path);
+        put("payload", &fs::read(&payload).expect("a payload"));
+        if let Some(index) = index(&payload) {
+            put("payload_index", &index);
+        }
+    }
     let delta = delta(&plain);
     let (head, tables, frames) = dismantle(&delta);
     put("delta_apply", &[&[0], &delta[..]].concat());
     let seed = tables.iter().rev().fold(frames, |rest, table| join(table, &rest).expect("short"));
     put("delta_apply", &[&[1], &head[..], &seed].concat());
+}
+
+/// The bytes of a payload's `kharon.json`, if it has one.
+fn index(path: &Path) -> Option<Vec<u8>> {
+    let payload = Payload::open(path).expect("a sound payload");
+    let entry = payload.entries().find(|entry| entry.name == ENTRY_NAME)?;
+    let mut bytes = Vec::new();
+    entry.content.bytes_from(0).read_to_end(&mut bytes).expect("readable");
+    Some(bytes)
 }
 
 fn delta(old: &[u8]) -> Vec<u8> {
