@@ -15,6 +15,11 @@ impl Access {
         Self { repository: None, scopes: Vec::new() }
     }
 
+    /// To list all repositories (Docker's token specification, resource type `registry`).
+    pub(super) fn catalog() -> Self {
+        Self { repository: None, scopes: vec!["registry:catalog:*".to_owned()] }
+    }
+
     /// To read.
     pub(super) fn pull(repository: &RepositoryName) -> Self {
         Self::of(repository, "pull")

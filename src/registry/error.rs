@@ -197,6 +197,11 @@ impl Error {
         matches!(self.0.kind, Kind::Damaged(_))
     }
 
+    /// Whether the registry sent a manifest that kharon cannot read, such as Docker's schema 1.
+    pub fn is_unreadable_manifest(&self) -> bool {
+        matches!(self.0.kind, Kind::Manifest(_))
+    }
+
     /// Whether the source of an upload gave content that has not the promised digest or size.
     pub fn is_damaged_source(&self) -> bool {
         matches!(self.0.kind, Kind::DamagedSource(_))

@@ -1,9 +1,10 @@
 //! Lists that a registry gives page by page: tags and referrers (distribution-spec, "Content
-//! discovery"; pagination by `Link`, RFC 8288).
+//! discovery"; pagination by `Link`, RFC 8288), and repositories (Docker Registry HTTP API V2, "Catalog").
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
+use std::str::FromStr;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -18,14 +19,15 @@ use crate::digest::Digest;
 use crate::manifest::{Descriptor, MediaType};
 use crate::reference::{RepositoryName, Tag};
 
-/// How many tags are asked for at once; registries cut it to what they like.
-const TAGS_PER_PAGE: u32 = 1000;
+/// How many names are asked for at once; registries cut it to what they like.
+const NAMES_PER_PAGE: u32 = 1000;
 /// A list of tags without pages at all, of a repository with hundreds of thousands.
 const PAGE_MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// More pages than any repository has, so that a list without end ends.
 const PAGES_MAX: usize = 10_000;
-/// The most tags that a list may have on all pages: several times those of the largest repositories.
-const TAGS_MAX: usize = 1_000_000;
+/// The most tags or repositories that a list may have on all pages: several times those of the largest
+/// repositories.
+const NAMES_MAX: usize = 1_000_000;
 /// The most manifests that may be listed for one subject: real ones have dozens.
 const REFERRERS_MAX: usize = 10_000;
 
@@ -39,34 +41,55 @@ pub enum Referrers {
 }
 
 impl Registry {
+    /// All repositories in the registry's order, each once. What is no name by the specification is left
+    /// out.
+    ///
+    /// # Errors
+    /// Whatever keeps the registry from listing them, as many do by design; more than a million of them.
+    pub async fn repositories(&self) -> Result<Vec<RepositoryName>, Error> {
+        let path = format!("_catalog?n={NAMES_PER_PAGE}");
+        let subject = self.subject("its list of repositories");
+        let ask = self.ask(Method::GET, Access::catalog(), &path, subject).await?;
+        self.names(ask, "a list of repositories").await
+    }
+
     /// All tags of a repository in the registry's order, each once; none if the registry does not know
     /// the repository. What is no tag by the specification is left out.
     ///
     /// # Errors
     /// Whatever keeps the registry from listing them; more than a million of them.
     pub async fn tags(&self, repository: &RepositoryName) -> Result<Option<Vec<Tag>>, Error> {
-        #[derive(Deserialize)]
-        struct Page {
-            tags: Option<AtMost<String, TAGS_MAX>>,
-        }
         let name = self.api_name(repository);
         let subject = self.subject(format!("the tags of `{name}`"));
-        let path = format!("{name}/tags/list?n={TAGS_PER_PAGE}");
+        let path = format!("{name}/tags/list?n={NAMES_PER_PAGE}");
         let ask = self.ask(Method::GET, Access::pull(&name), &path, subject).await?;
-        let (mut tags, mut seen) = (Vec::new(), BTreeSet::new());
-        let mut listed = Count::new(TAGS_MAX, "names");
+        unless_not_found(self.names(ask, "a list of tags").await)
+    }
+
+    /// The names on all pages that are valid, each once.
+    async fn names<T>(&self, ask: Ask, what: &str) -> Result<Vec<T>, Error>
+    where
+        T: FromStr + Clone + Ord,
+    {
+        #[derive(Deserialize)]
+        struct Page {
+            #[serde(alias = "repositories")]
+            tags: Option<AtMost<String, NAMES_MAX>>,
+        }
+        let (mut names, mut seen) = (Vec::new(), BTreeSet::new());
+        let mut listed = Count::new(NAMES_MAX, "names");
         let pages = self.pages(ask.clone(), |body| {
             let page: Page = serde_json::from_slice(body).map_err(|_| {
-                ask.subject.error(Kind::Protocol("expected a list of tags, found none".to_owned()))
+                ask.subject.error(Kind::Protocol(format!("expected {what}, found none")))
             })?;
             let page = page.tags.map_or_else(Vec::new, |tags| tags.list);
             listed.add(page.len()).map_err(|kind| ask.subject.error(kind))?;
-            let valid = page.into_iter().filter_map(|tag| tag.parse().ok());
-            tags.extend(valid.filter(|tag: &Tag| seen.insert(tag.clone())));
+            let valid = page.into_iter().filter_map(|name| name.parse().ok());
+            names.extend(valid.filter(|name: &T| seen.insert(name.clone())));
             Ok(())
         });
-        let listed = unless_not_found(pages.await)?;
-        Ok(listed.map(|()| tags))
+        pages.await?;
+        Ok(names)
     }
 
     /// What refers to the manifest with `digest`.

@@ -101,3 +101,24 @@ async fn a_list_without_end_is_given_up_at_a_limit_that_is_named() {
     assert!(error.to_string().contains("more than 1000000 names for the tags"), "{error}");
     assert_eq!(server.count("GET", "/tags/"), 4);
 }
+
+#[tokio::test]
+async fn repositories_come_from_all_pages_once_and_without_nonsense() {
+    let server = Server::start(|seen| {
+        let (names, next) = match seen.target.as_str() {
+            "/v2/_catalog?n=1000" => (r#""b/c","a""#, Some("</v2/_catalog?last=a&n=2>")),
+            "/v2/_catalog?last=a&n=2" => (r#""a","UPPER","d""#, None),
+            other => panic!("{other} was asked for"),
+        };
+        let reply = Reply::new(200).body(format!(r#"{{"repositories":[{names}]}}"#));
+        next.iter().fold(reply, |reply, next| reply.with("Link", format!(r#"{next}; rel="next""#)))
+    })
+    .await;
+    let names = server.registry().repositories().await.expect("an answer");
+    let names: Vec<&str> = names.iter().map(kharon::reference::RepositoryName::as_str).collect();
+    assert_eq!(names, ["b/c", "a", "d"]);
+    let server = Server::start(|_| Reply::new(200).body(r#"{"repositories":null}"#)).await;
+    assert_eq!(server.registry().repositories().await.expect("an answer"), []);
+    let server = Server::start(|_| Reply::new(200).body("<html>")).await;
+    server.registry().repositories().await.expect_err("not a list");
+}

@@ -36,7 +36,7 @@ pub struct Bearer {
     pub expires_in: Option<u64>,
     /// Repositories that nobody may push to.
     pub read_only: BTreeSet<String>,
-    /// Repositories that nobody may do anything with.
+    /// Repositories that nobody may do anything with; `catalog` is the list of repositories too.
     pub hidden: BTreeSet<String>,
 }
 
@@ -170,6 +170,9 @@ fn is_login(given: &str, username: &str, password: &str) -> bool {
 /// What a request needs, one action a scope.
 fn needed_scopes(head: &Parts) -> BTreeSet<String> {
     let mut scopes = BTreeSet::new();
+    if head.uri.path() == "/v2/_catalog" {
+        scopes.insert("registry:catalog:*".to_owned());
+    }
     let Some(repository) = repository_of(head.uri.path()) else { return scopes };
     scopes.insert(format!("repository:{repository}:pull"));
     if head.method != Method::GET && head.method != Method::HEAD {
