@@ -5,6 +5,7 @@ use std::fmt;
 use crate::digest::{Digest, Mismatch};
 use crate::payload::charon::NotCarriable;
 use crate::plan::Contradiction;
+use crate::receipt::InvalidReceipt;
 use crate::reference::RepositoryName;
 use crate::restore::Unrestorable;
 use crate::terminal::PromptError;
@@ -22,7 +23,7 @@ pub enum ExitCode {
     Usage = 2,
     /// A registry cannot be reached, refused something, or sent something wrong.
     Registry = 3,
-    /// The payload is damaged.
+    /// The payload, a receipt or an inventory is damaged.
     PayloadDamaged = 4,
     /// The far side lacks something that the payload expects there.
     BaselineMissing = 5,
@@ -48,7 +49,9 @@ impl ExitCode {
             // A file that is not there or may not be read says nothing about the payload in it.
             let unreadable = matches!(error.fault(), payload::Fault::Io(_));
             if unreadable { Self::Failed } else { Self::PayloadDamaged }
-        } else if find::<verify::Problem>(error).is_some() {
+        } else if find::<verify::Problem>(error).is_some()
+            || find::<InvalidReceipt>(error).is_some()
+        {
             Self::PayloadDamaged
         } else if let Some(error) = find::<Unrestorable>(error) {
             if error.source.is_damage() { Self::PayloadDamaged } else { Self::Failed }
@@ -189,8 +192,8 @@ impl std::error::Error for Hinted {}
 /// The advice that goes with `error`, each once.
 pub fn hints(error: &anyhow::Error) -> Vec<String> {
     let missing = |_: &BaselineMissing| {
-        "push the payload that brings these blobs first, or make this one again without the images \
-         that it took for transferred"
+        "push the payload that brings these blobs first, or make this one again without what promised \
+         them (`-a`, `--against`)"
             .to_owned()
     };
     let vanished = |_: &Vanished| {
@@ -201,6 +204,7 @@ pub fn hints(error: &anyhow::Error) -> Vec<String> {
         find::<Hinted>(error).map(|error| error.hint.clone()),
         find::<Unusable>(error).and_then(|error| error.hint.clone()),
         find::<payload::Error>(error).and_then(payload::Error::hint),
+        find::<InvalidReceipt>(error).map(InvalidReceipt::hint),
         find::<NotCarriable>(error).and_then(NotCarriable::hint),
         find::<PromptError>(error).and_then(PromptError::hint),
         find::<serve::Error>(error).and_then(serve::Error::hint),

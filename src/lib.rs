@@ -5,13 +5,14 @@
 //! connected side                         the gap                       air-gapped side
 //! registry ─┐                                                            ┌─ registry
 //!           ├─ make_payload ── payload.zip (only what is missing) ── push_payload
-//! baseline ─┘
+//! baseline ─┘        ▲                                                   │
+//!                    └────────────── receipt / inventory ────────────────┘
 //! ```
 //!
 //! [`make_payload`] resolves images at their registries, plans what travels, and writes one payload.
 //! [`push_payload`] brings a payload into the registry at the far side: blobs first, then manifests,
-//! then indexes, and tags last. Both are async functions for a tokio runtime; they use no terminal, end
-//! no process and keep no global state. What happens meanwhile goes to a
+//! then indexes, and tags last. Both are async functions for a tokio
+//! runtime; they use no terminal, end no process and keep no global state. What happens meanwhile goes to a
 //! [`Reporter`](progress::Reporter).
 //!
 //! ```no_run
@@ -47,12 +48,14 @@
 //! prove · restore · baselines   blobs rebuilt from deltas: to compare them, at all, and what from
 //! serve               a registry over an OCI layout folder (hyper)
 //! payload             the written format, docker-charon's beside it (zip)
+//! receipt             what the far side holds, as a file
 //! plan · names · rebuild   pure: what travels, what it is called, indexes of what travels
 //! registry · layout   one registry over HTTP (reqwest) · an OCI image layout as a store
 //! layer               a blob as recipe and delta: joins the two below
 //! gzip · delta        exact gzip streams · plain bytes against old plain bytes (zstd)
-//! unpack · verified · window    plain bytes of blobs (flate2) · checked while they pass · files at any offset
 //! disk                room where files go (fs4)
+//! unpack · verified · window · replace    plain bytes of blobs (flate2) · checked while they pass · files at any
+//!                     offset · files that are there whole or not at all
 //! manifest · reference · digest · platform · progress · units · failure      values
 //! ```
 
@@ -77,8 +80,10 @@ pub mod progress;
 pub mod prove;
 pub mod push;
 mod rebuild;
+pub mod receipt;
 pub mod reference;
 pub mod registry;
+pub mod replace;
 pub mod restore;
 pub mod savings;
 pub mod serve;

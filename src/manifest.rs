@@ -16,6 +16,9 @@ use crate::platform::{Platform, or_null};
 /// registries keep.
 pub const MANIFEST_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
+/// How deep indexes may stand inside indexes. Real ones have one level.
+pub const INDEX_DEPTH_MAX: usize = 4;
+
 /// A media type, without parameters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -18,6 +18,10 @@ mod tests;
 /// gap holds, and so little that no sum of sizes overflows.
 const BLOBS_MAX_BYTES: u64 = 1 << 50;
 
+/// The most repositories that are noted for one blob: push-payload asks one after the other, and that
+/// of the image itself anyway.
+const REPOSITORIES_MAX: usize = 16;
+
 /// An image that was asked for.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -69,7 +73,7 @@ pub struct Baseline {
 pub struct HeldBlob {
     /// What the first manifest that names it says.
     pub descriptor: Descriptor,
-    /// The far repositories that hold it.
+    /// Far repositories that hold it, up to sixteen.
     pub repositories: Vec<RepositoryName>,
     /// The images at the connected side that may still have it.
     pub sources: Vec<Reference>,
@@ -92,7 +96,8 @@ impl Baseline {
             self.blobs.len() - 1
         });
         let held = &mut self.blobs[at];
-        if !held.repositories.contains(&repository) {
+        let is_full = held.repositories.len() >= REPOSITORIES_MAX;
+        if !is_full && !held.repositories.contains(&repository) {
             held.repositories.push(repository);
         }
         if let Some(source) = source.filter(|source| !held.sources.contains(source)) {

@@ -4,7 +4,7 @@
 //! (1 kB = 1000 B), because registries and cloud bills count so; when read, `GB` is decimal and
 //! `GiB` is binary.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Decimal units, each a thousand times the one before.
 const DECIMAL: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
@@ -136,6 +136,36 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
+/// A moment in UTC as RFC 3339 has it, such as `2026-03-01T12:00:00Z`; parts of a second are dropped.
+pub fn format_time(time: SystemTime) -> String {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (year, month, day) = civil(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Year, month and day of the day so many days after 1970-01-01, in the Gregorian calendar.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    let (mut year, mut left) = (1970, days);
+    while left >= 365 + u64::from(is_leap(year)) {
+        left -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(is_leap(year));
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
+        if left < length {
+            break;
+        }
+        left -= length;
+        month += 1;
+    }
+    (year, month, left + 1)
+}
+
 /// The power of a thousand in which `bytes`, rounded, still has less than four digits.
 fn power_for(bytes: u64) -> usize {
     let mut power = 0;
@@ -164,9 +194,14 @@ fn rounded(bytes: u64, unit: u64) -> u64 {
     bytes / unit + u64::from(bytes % unit >= unit.div_ceil(2))
 }
 
-/// A number of things: `1 image`, `2 images`. `noun` takes an `s` for its plural.
+/// A number of things: `1 image`, `2 images`, `3 repositories`. `noun` takes an `s` for its plural, with
+/// `ie` for a `y`.
 pub fn count(number: u64, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+    match noun.strip_suffix('y') {
+        _ if number == 1 => format!("1 {noun}"),
+        Some(stem) => format!("{number} {stem}ies"),
+        None => format!("{number} {noun}s"),
+    }
 }
 
 #[cfg(test)]
@@ -266,6 +301,21 @@ mod tests {
         ];
         for (milliseconds, text) in table {
             assert_eq!(format_duration(Duration::from_millis(milliseconds)), text);
+        }
+    }
+
+    #[test]
+    fn moments_are_shown_in_utc() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (68_169_599, "1972-02-28T23:59:59Z"),
+            (68_169_600, "1972-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_798_761_599, "2026-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(format_time(time), text);
         }
     }
 }

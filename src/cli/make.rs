@@ -37,8 +37,9 @@ pub(crate) struct MakeArgs {
     /// Images that the far registry has already, as a comma-separated list (repeatable)
     #[arg(short, long, value_name = "IMAGES")]
     already_transferred: Vec<String>,
-    /// A former payload: the far registry has what it brought and what it expected (repeatable)
-    #[arg(long, value_name = "PAYLOAD")]
+    /// A former payload, a receipt of push-payload or an inventory: the far registry has what it brought,
+    /// expected or lists (repeatable)
+    #[arg(long, value_name = "FILE")]
     against: Vec<PathBuf>,
     /// The payload to write, stdout if not given or `-`; a former one is replaced only by a complete one
     #[arg(short, long, value_name = "FILE")]

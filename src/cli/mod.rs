@@ -23,7 +23,7 @@ Exit codes:
     1  failed
     2  the command line makes no sense
     3  a registry cannot be reached, refused something, or sent something wrong
-    4  the payload is damaged
+    4  the payload, a receipt or an inventory is damaged
     5  the far side lacks what the payload expects there
   130  interrupted (143: terminated)";
 

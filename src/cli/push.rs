@@ -62,6 +62,10 @@ pub(crate) struct PushArgs {
     jobs: NonZeroUsize,
     #[command(flatten)]
     baselines: BaselineArgs,
+    /// Write what is at the far side now into this file, for `make-payload --against`; a former one is
+    /// replaced only when the push has gone through
+    #[arg(long, value_name = "FILE")]
+    receipt: Option<PathBuf>,
     /// Print the result as JSON on stdout instead of one image per line
     #[arg(long)]
     json: bool,
@@ -76,6 +80,11 @@ impl PushArgs {
                 "give it with `-r HOST` or KHARON_REGISTRY; unlike docker-charon, kharon does not push to Docker Hub unasked",
             )
         })?;
+        if self.receipt.as_ref().is_some_and(|path| path.as_os_str() == "-") {
+            return Err(Usage::new("both the receipt and the result would go to stdout")
+                .with_hint("name a file with `--receipt receipt.json`")
+                .into());
+        }
         let request = self.request(registry, terminal).await?;
         let payload = self.open().await?;
         let reporter = terminal.reporter();
@@ -130,6 +139,7 @@ impl PushArgs {
                 VerifyFirst::WhileSending
             },
             baselines: self.baselines.baselines(),
+            receipt: self.receipt.clone(),
             jobs: self.jobs,
             chunk_bytes: self.chunk_size,
             connections: self.access.connections(&registry, terminal),

@@ -1,9 +1,7 @@
 //! What the far side is known to hold: images named by the user, and former payloads.
 
 use std::collections::HashSet;
-use std::path::Path;
 
-use anyhow::Context as _;
 use futures_util::future::try_join_all;
 
 use crate::digest::Digest;
@@ -36,10 +34,8 @@ pub(super) async fn add_images(
 }
 
 /// Adds what a former payload brought and what it expected. Nothing is asked of a registry, so a tag
-/// that moved since does no harm. Gives the payload, for old blobs that are in it.
-pub(super) fn add_payload(baseline: &mut Baseline, path: &Path) -> anyhow::Result<Payload> {
-    let payload = Payload::open(path)
-        .with_context(|| format!("cannot take payload `{}` as baseline", path.display()))?;
+/// that moved since does no harm.
+pub(super) fn add_payload(baseline: &mut Baseline, payload: &Payload) -> anyhow::Result<()> {
     let index = payload.index();
     let is_left_out = |blob: &&Blob| matches!(blob.travels, Travels::LeftOut { .. });
     let left_out: HashSet<&Digest> =
@@ -50,8 +46,8 @@ pub(super) fn add_payload(baseline: &mut Baseline, path: &Path) -> anyhow::Resul
         .flat_map(|image| image.manifests.iter().map(|digest| (&image.repository, digest)));
     let travelling: HashSet<(&RepositoryName, &Digest)> = places.collect();
     for image in &index.images {
-        add_tags(baseline, &payload, image, &travelling)?;
-        add_brought(baseline, &payload, image, &left_out);
+        add_tags(baseline, payload, image, &travelling)?;
+        add_brought(baseline, payload, image, &left_out);
     }
     for blob in index.expected() {
         let held = Descriptor::new(blob.media_type.clone(), blob.digest.clone(), blob.size);
@@ -59,7 +55,7 @@ pub(super) fn add_payload(baseline: &mut Baseline, path: &Path) -> anyhow::Resul
             baseline.add_blob(&held, repository.clone(), None);
         }
     }
-    Ok(payload)
+    Ok(())
 }
 
 /// Adds what the image's tags name since: also the index that was written where a sparse one was

@@ -3,6 +3,7 @@
 //! Resolve, plan, pack. Nothing is written before the plan stands, and the plan follows from the
 //! registries' answers and the baseline alone.
 
+mod against;
 mod baseline;
 mod check;
 mod deltas;
@@ -74,17 +75,14 @@ pub struct Planned {
 ///
 /// # Errors
 /// When an image cannot be read, when the request contradicts itself
-/// ([`Usage`]), or when a former payload is damaged.
+/// ([`Usage`]), or when a former payload, a receipt or an inventory is damaged.
 pub async fn plan_payload(
     request: MakeRequest,
     reporter: Arc<dyn Reporter>,
 ) -> anyhow::Result<Planned> {
     refuse_nonsense(&request)?;
     let mut baseline = Baseline::default();
-    let mut payloads = Vec::new();
-    for path in &request.against {
-        payloads.push(baseline::add_payload(&mut baseline, path)?);
-    }
+    let payloads = against::add_files(&mut baseline, &request, reporter.as_ref())?;
     let MakeRequest { connections, credentials, .. } = request;
     let registries = Registries::new(connections, credentials, Arc::clone(&reporter));
     let referrers = match (request.referrers, request.format) {
@@ -125,7 +123,8 @@ pub async fn plan_payload(
     let sources = Sources { registries: &registries, foreign_layers: request.foreign_layers };
     let mut local = Local::default();
     if request.format == Format::Kharon && wants_deltas(&request.delta, &baseline) {
-        let old = old::choose(baseline.blobs(), &plan);
+        let at_hand = sources::at_hand(&baseline, &payloads, &request.delta);
+        let old = old::choose(&at_hand, &plan);
         if old.left_blobs > 0 {
             reporter.note(format!(
                 "{} of the baseline ({}) are not looked at for deltas: reading them would take longer than they save",

@@ -27,8 +27,8 @@ pub(super) struct Old<'a> {
     pub(super) left_bytes: u64,
 }
 
-/// Chooses among what the far side holds for what `plan` carries.
-pub(super) fn choose<'a>(held: &'a [HeldBlob], plan: &Plan) -> Old<'a> {
+/// Chooses among the old blobs that are at hand, for what `plan` carries.
+pub(super) fn choose<'a>(held: &[&'a HeldBlob], plan: &Plan) -> Old<'a> {
     let sizes = plan.packed().map(|planned| planned.descriptor.size);
     let new_bytes: u64 = sizes.filter(|size| *size >= BLOB_MIN_BYTES).sum();
     let limit = OLD_MIN_BYTES.max(new_bytes.saturating_mul(OLD_TIMES));
@@ -49,11 +49,11 @@ fn changed_repositories(plan: &Plan) -> BTreeSet<&RepositoryName> {
 }
 
 fn choose_within<'a>(
-    held: &'a [HeldBlob],
+    held: &[&'a HeldBlob],
     changed: &BTreeSet<&RepositoryName>,
     limit: u64,
 ) -> Old<'a> {
-    let large = held.iter().enumerate();
+    let large = held.iter().copied().enumerate();
     let large = large.filter(|(_, held)| held.descriptor.size >= BLOB_MIN_BYTES).rev();
     let (near, far): (Vec<_>, Vec<_>) = large.partition(|(_, held)| {
         held.repositories.iter().any(|repository| changed.contains(repository))
@@ -107,7 +107,8 @@ mod tests {
             (115_000, &[2, 4]),
             (10, &[]),
         ] {
-            let old = choose_within(&all, &changed, limit);
+            let held: Vec<&HeldBlob> = all.iter().collect();
+            let old = choose_within(&held, &changed, limit);
             let expected: Vec<_> = expected.iter().map(|place| &all[*place].descriptor).collect();
             let chosen: Vec<_> = old.chosen.iter().map(|held| &held.descriptor).collect();
             assert_eq!(chosen, expected, "within {limit} bytes");

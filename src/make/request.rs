@@ -83,7 +83,7 @@ pub struct MakeRequest {
     pub wanted: Vec<ImageName>,
     /// Images that the far side has.
     pub already_transferred: Vec<ImageName>,
-    /// Former payloads, whose content the far side has.
+    /// Former payloads, receipts and inventories: the far side has what they prove.
     pub against: Vec<PathBuf>,
     /// The platforms to choose of each index; empty for all.
     pub platforms: Vec<Platform>,

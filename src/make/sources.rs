@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::manifest::Descriptor;
-use crate::plan::{ForeignLayers, HeldBlob, Plan, PlannedBlob};
+use crate::payload::Payload;
+use crate::plan::{Baseline, ForeignLayers, HeldBlob, Plan, PlannedBlob};
 use crate::reference::Reference;
 use crate::registry::{Registries, RemoteBlob};
 
@@ -11,6 +12,23 @@ use super::deltas::{Local, Sourced};
 use super::entries::Entries;
 use super::fetch::{Download, Source};
 use super::pack::NewEntry;
+use super::request::DeltaRequest;
+
+/// The blobs of `baseline` that somebody at the connected side may have.
+pub(super) fn at_hand<'a>(
+    baseline: &'a Baseline,
+    payloads: &[Payload],
+    request: &DeltaRequest,
+) -> Vec<&'a HeldBlob> {
+    let is_at_hand = |held: &&HeldBlob| {
+        let digest = &held.descriptor.digest;
+        let mut folders = request.cache.iter().chain(&request.baseline_folders);
+        !held.sources.is_empty()
+            || payloads.iter().any(|payload| payload.blob(digest).is_some())
+            || folders.any(|folder| folder.join(digest.blob_path()).is_file())
+    };
+    baseline.blobs().iter().filter(is_at_hand).collect()
+}
 
 /// The registries, and whose layers are fetched from elsewhere.
 pub(super) struct Sources<'a> {

@@ -4,13 +4,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::failure::Unusable;
-use crate::manifest::Manifest;
+use crate::manifest::{INDEX_DEPTH_MAX, Manifest};
 use crate::reference::Reference;
 
 use super::resolve::Source;
 
-/// How deep indexes may stand inside indexes. Real ones have one level.
-const INDEX_DEPTH_MAX: usize = 4;
 /// The most manifests that the indexes of one image may name together, each as often as it is named.
 const IMAGE_MANIFESTS_MAX: usize = 10_000;
 

@@ -8,6 +8,7 @@ mod blobs;
 mod deltas;
 mod manifests;
 mod preflight;
+mod receipt;
 mod referrers;
 mod report;
 mod request;
@@ -16,17 +17,21 @@ mod spool;
 mod tags;
 mod targets;
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
 
+use anyhow::Context as _;
 use tokio::sync::Semaphore;
 
 use crate::baselines::Finder;
-use crate::failure::{BaselineMissing, Usage};
+use crate::failure::{BaselineMissing, Hinted, Usage};
 use crate::payload::Payload;
 use crate::progress::Reporter;
+use crate::receipt::Receipt;
 use crate::registry::{Registries, Registry, UploadOptions};
+use crate::replace::Replacement;
 use crate::units::count;
 use crate::verify;
 
@@ -37,6 +42,7 @@ pub use request::{
 pub use spool::payload_from_stdin;
 
 use preflight::Preflight;
+use receipt::{PayloadNames, payload_names};
 use targets::Targets;
 
 /// Up to this size a blob is sent in one request, in bytes.
@@ -55,6 +61,7 @@ struct Push {
     jobs: usize,
     upload: UploadOptions,
     finder: Finder,
+    payload_names: PayloadNames,
     /// Rebuilding takes memory, so it is done in turn.
     rebuilding: Semaphore,
     reporter: Arc<dyn Reporter>,
@@ -71,9 +78,13 @@ pub async fn push_payload(
     request: PushRequest,
     reporter: Arc<dyn Reporter>,
 ) -> anyhow::Result<PushReport> {
-    let targets = Targets::new(&payload, &request.names).map_err(|error| {
+    let cannot_name = |error: &dyn fmt::Display| {
         Usage::new(error.to_string()).with_hint("change `--rename` or `--prefix`")
-    })?;
+    };
+    let targets = Targets::new(&payload, &request.names).map_err(|error| cannot_name(&error))?;
+    let payload_names =
+        payload_names(payload.index(), &request.names).map_err(|error| cannot_name(&error))?;
+    let receipt = request.receipt.as_deref().map(Replacement::begin).transpose()?;
     if request.verify_first == VerifyFirst::Everything {
         verify_everything(&payload, &reporter).await?;
     }
@@ -96,15 +107,20 @@ pub async fn push_payload(
             chunk_size_bytes: request.chunk_bytes,
             whole_up_to_bytes: WHOLE_UP_TO_BYTES,
         },
+        payload_names,
         rebuilding: Semaphore::new(rebuilds_at_once()),
         payload: Arc::clone(&payload),
         reporter,
     };
-    push.run(targets).await
+    push.run(targets, receipt).await
 }
 
 impl Push {
-    async fn run(&self, targets: Targets<'_>) -> anyhow::Result<PushReport> {
+    async fn run(
+        &self,
+        targets: Targets<'_>,
+        receipt: Option<Replacement>,
+    ) -> anyhow::Result<PushReport> {
         self.reporter.phase(format!("looking at `{}`", self.registry.host()));
         let preflight = self.preflight(&targets).await?;
         let mut report = PushReport::default();
@@ -115,24 +131,34 @@ impl Push {
         for image in &preflight.incomplete {
             self.reporter.warn(format!("{image}: it is not pushed"));
         }
-        let Preflight { holders, places, incomplete, skipped_and_missing, .. } = preflight;
-        report.incomplete = incomplete;
-        report.skipped_and_missing = skipped_and_missing;
-        let present = preflight.skipped_and_present;
+        report.incomplete.clone_from(&preflight.incomplete);
+        report.skipped_and_missing.clone_from(&preflight.skipped_and_missing);
+        let Preflight { holders, places, .. } = &preflight;
         let complete = targets.without(&report.incomplete);
         self.refuse_unwritable(&complete).await?;
-        let restorer = self.read_baselines(&complete, &holders, &places).await?;
-        report.sent = self.send_blobs(&complete, &holders, &restorer).await?;
+        let restorer = self.read_baselines(&complete, holders, places).await?;
+        report.sent = self.send_blobs(&complete, holders, &restorer).await?;
         self.reporter.phase("sending manifests".to_owned());
         let rebuilt = self.send_manifests(&complete).await?;
         self.send_referrers(&complete).await?;
         self.look_again(&complete).await?;
         self.reporter.phase("setting tags".to_owned());
         report.refused_tags = self.list_all_referrers(&complete).await?;
-        self.set_tags(&complete, &rebuilt, &mut report).await?;
-        report.add_present(present);
+        let tags = self.set_tags(&complete, &rebuilt, &mut report).await?;
+        if let Some(file) = receipt {
+            write_receipt(file, &self.receipt(&complete, &rebuilt, &tags, &preflight))?;
+        }
+        report.add_present(preflight.skipped_and_present);
         Ok(report)
     }
+}
+
+fn write_receipt(file: Replacement, receipt: &Receipt) -> anyhow::Result<()> {
+    let written = receipt.to_json().and_then(|json| file.commit(&json));
+    written.context(Hinted::new(
+        "everything was pushed, but the receipt is not written",
+        "push again: nothing is sent twice",
+    ))
 }
 
 /// How many blobs are rebuilt at once, each within 160 MiB.

@@ -1,6 +1,7 @@
 //! What push-payload is asked to do.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use crate::baselines::Baselines;
 use crate::make::DEFAULT_JOBS;
@@ -68,6 +69,8 @@ pub struct PushRequest {
     pub verify_first: VerifyFirst,
     /// Where old blobs are read.
     pub baselines: Baselines,
+    /// Where to write what is proved to be there when the push has gone through (docs/receipts.md).
+    pub receipt: Option<PathBuf>,
     /// How many blobs are sent at once.
     pub jobs: NonZeroUsize,
     /// The size of the requests that large blobs are sent in, in bytes.
@@ -89,6 +92,7 @@ impl PushRequest {
             sparse_indexes: SparseIndexes::Keep,
             verify_first: VerifyFirst::WhileSending,
             baselines: Baselines::default(),
+            receipt: None,
             jobs: DEFAULT_JOBS,
             chunk_bytes: DEFAULT_CHUNK_BYTES,
             connections: Connections::default(),

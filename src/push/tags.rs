@@ -5,10 +5,11 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use crate::digest::Digest;
 use crate::failure::Hinted;
 use crate::manifest::Manifest;
-use crate::payload::index::TagTarget;
+use crate::payload::index::{Referrer, TagTarget};
 use crate::reference::{RepositoryName, Tag, TagOrDigest};
 
 use super::manifests::Rebuilt;
+use super::receipt::ProvedTag;
 use super::report::{KeptTag, PushReport, PushedImage, RefusedTag};
 use super::targets::Target;
 use super::{Push, TagPolicy};
@@ -41,52 +42,70 @@ fn decide(now: Option<Digest>, former: &[Digest], wanted: &Digest, policy: TagPo
 }
 
 impl Push {
-    /// Sets the tags of all targets. A tag that is refused or left alone does not stop the others.
+    /// Sets the tags of all targets, and says what is known of them then. A tag that is refused or left
+    /// alone does not stop the others.
     pub(super) async fn set_tags(
         &self,
         targets: &[Target<'_>],
         rebuilt: &Rebuilt,
         report: &mut PushReport,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Vec<ProvedTag>> {
         let images = targets.iter().map(|target| self.set_tags_of(target, rebuilt));
-        let reports: Vec<PushReport> =
-            stream::iter(images).buffered(self.jobs).try_collect().await?;
-        for image in reports {
+        let images: Vec<_> = stream::iter(images).buffered(self.jobs).try_collect().await?;
+        let mut proved = Vec::new();
+        for (image, tags) in images {
             report.pushed.extend(image.pushed);
             report.refused_tags.extend(image.refused_tags);
             report.kept_tags.extend(image.kept_tags);
+            proved.extend(tags);
         }
-        Ok(())
+        Ok(proved)
     }
 
     async fn set_tags_of(
         &self,
         target: &Target<'_>,
         rebuilt: &Rebuilt,
-    ) -> anyhow::Result<PushReport> {
+    ) -> anyhow::Result<(PushReport, Vec<ProvedTag>)> {
         let mut report = PushReport::default();
-        let (mut tags, mut companions) = (Vec::new(), Vec::new());
+        let (mut tags, mut companions, mut proved) = (Vec::new(), Vec::new(), Vec::new());
+        let mut prove = |tag: &Tag, digest: &Digest| {
+            let (tag, digest) = (tag.clone(), digest.clone());
+            proved.push(ProvedTag { repository: target.repository.clone(), tag, digest });
+        };
         for TagTarget { tag, digest, former } in &target.image.tags {
             let (name, repository) = (target.image.name.clone(), target.repository.clone());
             let stands = |digest| self.manifest(&repository, digest, rebuilt);
             let Some(manifest) = digest.as_ref().and_then(stands) else { continue };
             let wanted = manifest.digest().clone();
             match self.set_tag(&repository, tag, former, manifest).await? {
-                Outcome::Set => tags.push((tag.clone(), wanted)),
+                Outcome::Set => {
+                    prove(tag, &wanted);
+                    tags.push((tag.clone(), wanted));
+                }
                 Outcome::Refused(reason) => {
                     let tag = tag.clone();
                     report.refused_tags.push(RefusedTag { name, repository, tag, reason });
                 }
                 Outcome::Kept(found) => {
+                    prove(tag, &found);
                     let tag = tag.clone();
                     report.kept_tags.push(KeptTag { name, repository, tag, found, wanted });
                 }
             }
         }
-        for referrer in &target.image.referrers {
-            if let Some(tag) = &referrer.tag {
-                let refused = self.set_companion(target, tag, &referrer.digest).await?;
-                companions.extend(refused);
+        for Referrer { tag, digest, .. } in &target.image.referrers {
+            if let (Some(tag), Some(manifest)) = (tag, self.payload.manifest(digest)) {
+                match self.set_companion(&target.repository, tag, manifest).await? {
+                    Outcome::Set => prove(tag, digest),
+                    Outcome::Kept(found) => prove(tag, &found),
+                    Outcome::Refused(reason) => companions.push(RefusedTag {
+                        name: target.image.name.clone(),
+                        repository: target.repository.clone(),
+                        tag: tag.clone(),
+                        reason,
+                    }),
+                }
             }
         }
         if report.refused_tags.is_empty() && report.kept_tags.is_empty() {
@@ -100,7 +119,7 @@ impl Push {
             });
         }
         report.refused_tags.extend(companions);
-        Ok(report)
+        Ok((report, proved))
     }
 
     /// The manifest that stands for `digest`: the one written anew where there is one.
@@ -154,31 +173,25 @@ impl Push {
     /// Sets one of cosign's tags. One that names something else holds signatures of the far side.
     async fn set_companion(
         &self,
-        target: &Target<'_>,
+        repository: &RepositoryName,
         tag: &Tag,
-        digest: &Digest,
-    ) -> anyhow::Result<Option<RefusedTag>> {
-        let Some(manifest) = self.payload.manifest(digest) else { return Ok(None) };
-        let repository = &target.repository;
+        manifest: &Manifest,
+    ) -> anyhow::Result<Outcome> {
+        let digest = manifest.digest();
         let which = TagOrDigest::Tag(tag.clone());
         match self.registry.manifest_digest(repository, &which).await? {
-            Some(now) if now == *digest => return Ok(None),
+            Some(now) if now == *digest => return Ok(Outcome::Set),
             Some(now) if self.tag_policy == TagPolicy::Protect => {
                 self.reporter.warn(format!(
                     "`{repository}:{tag}` already names `{now}` and is left alone; `--force-tags` replaces it by `{digest}`"
                 ));
-                return Ok(None);
+                return Ok(Outcome::Kept(now));
             }
             _ => {}
         }
         match self.registry.put_manifest(repository, &which, manifest).await {
-            Ok(_) => Ok(None),
-            Err(error) if error.is_refusal() => Ok(Some(RefusedTag {
-                name: target.image.name.clone(),
-                repository: repository.clone(),
-                tag: tag.clone(),
-                reason: error.to_string(),
-            })),
+            Ok(_) => Ok(Outcome::Set),
+            Err(error) if error.is_refusal() => Ok(Outcome::Refused(error.to_string())),
             Err(error) => Err(error.into()),
         }
     }

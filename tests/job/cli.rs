@@ -148,8 +148,7 @@ const BAD: &[Bad<'_>] = &[
     (
         &["make-payload", "-f", "x.zip", "HOST/app:1", "--against", "nowhere.zip"],
         ExitCode::Failed,
-        "error: cannot take payload `nowhere.zip` as baseline\n  \
-         caused by: payload `nowhere.zip`: cannot be read\n  \
+        "error: cannot take `nowhere.zip` as baseline\n  \
          caused by: No such file or directory (os error 2)\n",
     ),
     (
@@ -522,7 +521,7 @@ fn a_lenient_push_prints_what_arrived_and_ends_with_five() {
         "looking at `HOST`\n\
          error: the far side lacks what this payload expects there:\n    \
          `over:1` lacks blob `{digest}` expected in `base` or `over`\n\
-         hint: push the payload that brings these blobs first, or make this one again without the images that it took for transferred\n"
+         hint: push the payload that brings these blobs first, or make this one again without what promised them (`-a`, `--against`)\n"
     );
     assert_eq!(plain(&strict, &far, &desk), expected);
     assert_eq!(strict.stdout, "");
@@ -535,9 +534,8 @@ fn a_lenient_push_prints_what_arrived_and_ends_with_five() {
 #[test]
 fn every_help_tells_every_exit_code() {
     let desk = Desk::new();
-    let commands =
-        ["", "make-payload", "push-payload", "inspect", "verify", "serve", "completions", "man"];
-    for command in commands {
+    let commands = "make-payload push-payload inspect verify serve completions man".split(' ');
+    for command in commands.chain([""]) {
         let arguments: Vec<&str> =
             [command, "--help"].into_iter().filter(|text| !text.is_empty()).collect();
         let ran = desk.run(&arguments);

@@ -25,7 +25,7 @@ fn text(seed: u64, size_bytes: usize) -> Vec<u8> {
 }
 
 /// A layer of three files; `change` makes one of them new in part.
-fn app(change: Option<u64>) -> Blob {
+pub fn app(change: Option<u64>) -> Blob {
     let mut changed = text(2, 120_000);
     if let Some(seed) = change {
         changed.splice(50_000..50_010, text(seed, 2000));

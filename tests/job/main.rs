@@ -15,6 +15,7 @@ mod nothing_lost;
 mod platforms;
 mod push;
 mod queue;
+mod receipts;
 mod referrers;
 mod signals;
 mod transfer;
