@@ -11,7 +11,7 @@
 //!
 //! [`make_payload`] resolves images at their registries, plans what travels, and writes one payload.
 //! [`push_payload`] brings a payload into the registry at the far side: blobs first, then manifests,
-//! then indexes, and tags last. Both are async functions for a tokio
+//! then indexes, and tags last. [`inventory()`] lists what a registry holds. All are async functions for a tokio
 //! runtime; they use no terminal, end no process and keep no global state. What happens meanwhile goes to a
 //! [`Reporter`](progress::Reporter).
 //!
@@ -44,6 +44,7 @@
 //! ```text
 //! terminal            everything drawn or asked (indicatif, dialoguer)
 //! make · push         the two verbs: carry a plan out
+//! inventory           walk a registry and list what it holds
 //! inspect · verify · savings   look at a payload, read all of it, say what deltas save
 //! prove · restore · baselines   blobs rebuilt from deltas: to compare them, at all, and what from
 //! serve               a registry over an OCI layout folder (hyper)
@@ -67,6 +68,7 @@ mod disk;
 pub mod failure;
 pub mod gzip;
 pub mod inspect;
+pub mod inventory;
 pub mod layer;
 pub mod layout;
 pub mod make;
@@ -95,6 +97,7 @@ pub mod verify;
 mod watched;
 mod window;
 
+pub use inventory::inventory;
 pub use make::make_payload;
 pub use push::push_payload;
 

@@ -4,6 +4,7 @@ mod access;
 mod baselines;
 mod delta;
 mod inspect;
+mod inventory;
 mod make;
 mod paper;
 mod push;
@@ -58,6 +59,9 @@ pub(crate) enum Command {
     /// Read every byte of a payload and check every digest
     #[command(after_help = EXIT_CODES)]
     Verify(Box<verify::VerifyArgs>),
+    /// List what a registry holds, for `make-payload --against`
+    #[command(after_help = EXIT_CODES)]
+    Inventory(Box<inventory::InventoryArgs>),
     /// Serve a folder with an OCI image layout as a registry
     #[command(after_help = EXIT_CODES)]
     Serve(serve::ServeArgs),
@@ -125,6 +129,7 @@ impl Command {
             Self::PushPayload(arguments) => arguments.run(terminal).await,
             Self::Inspect(arguments) => arguments.run(terminal),
             Self::Verify(arguments) => arguments.run(terminal).await,
+            Self::Inventory(arguments) => arguments.run(terminal).await,
             Self::Serve(arguments) => arguments.run(terminal).await,
             Self::Completions(arguments) => arguments.run(terminal),
             Self::Man(arguments) => arguments.run(terminal),

@@ -534,7 +534,8 @@ fn a_lenient_push_prints_what_arrived_and_ends_with_five() {
 #[test]
 fn every_help_tells_every_exit_code() {
     let desk = Desk::new();
-    let commands = "make-payload push-payload inspect verify serve completions man".split(' ');
+    let commands =
+        "make-payload push-payload inspect verify inventory serve completions man".split(' ');
     for command in commands.chain([""]) {
         let arguments: Vec<&str> =
             [command, "--help"].into_iter().filter(|text| !text.is_empty()).collect();

@@ -12,6 +12,7 @@ mod expected;
 mod kit;
 mod layouts;
 mod pipes;
+mod receipts;
 mod referrers;
 mod served;
 mod sparse;
