@@ -63,6 +63,7 @@ impl ExitCode {
             || find::<Unusable>(error).is_some()
             || find::<Contradiction>(error).is_some()
             || find::<Vanished>(error).is_some()
+            || find::<VolumeVanished>(error).is_some()
         {
             Self::Registry
         } else {
@@ -127,6 +128,24 @@ impl std::error::Error for BaselineMissing {}
 pub(crate) struct Vanished {
     pub(crate) digest: Digest,
     pub(crate) repository: RepositoryName,
+}
+
+/// A blob that a volume brought, and that is gone before all of them have arrived.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "blob `{digest}` has vanished from the far side since its volume was pushed; no tag was moved"
+)]
+pub(crate) struct VolumeVanished {
+    pub(crate) digest: Digest,
+    /// The volumes that bring it.
+    pub(crate) volumes: Vec<u32>,
+}
+
+impl VolumeVanished {
+    fn hint(&self) -> String {
+        let numbers: Vec<String> = self.volumes.iter().map(ToString::to_string).collect();
+        format!("push volume {} again", numbers.join(" and "))
+    }
 }
 
 /// Content at the far side that is damaged: the context of an error that would otherwise blame the
@@ -212,6 +231,7 @@ pub fn hints(error: &anyhow::Error) -> Vec<String> {
         find::<Unrestorable>(error).and_then(Unrestorable::hint),
         find::<BaselineMissing>(error).map(missing),
         find::<Vanished>(error).map(vanished),
+        find::<VolumeVanished>(error).map(VolumeVanished::hint),
         find::<registry::Error>(error).and_then(registry::Error::hint),
     ];
     let mut hints: Vec<String> = Vec::new();

@@ -11,8 +11,12 @@ use crate::payload::index::{BaselineBlob, Image, ImageState, Referrer, TagTarget
 use crate::platform::Platform;
 use crate::reference::{Reference, RepositoryName, Tag};
 
+mod written;
+
 #[cfg(test)]
 mod tests;
+
+pub use written::InvalidPlan;
 
 /// The most bytes that the blobs of one payload may have together: more than any disk that crosses a
 /// gap holds, and so little that no sum of sizes overflows.
@@ -161,8 +165,24 @@ pub struct PlannedBlob {
     pub travels: Travels,
     /// The reference of the image that names it first.
     pub source: Reference,
-    /// The size of the delta that it travels as, in bytes; 0 where it does not.
-    pub delta_bytes: u64,
+    /// The delta that it travels as.
+    pub delta: Option<DeltaEntry>,
+}
+
+impl PlannedBlob {
+    /// What the entry that brings it takes in the payload, in bytes.
+    pub fn packed_bytes(&self) -> u64 {
+        self.delta.as_ref().map_or(self.descriptor.size, |delta| delta.size_bytes)
+    }
+}
+
+/// The entry of a delta.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeltaEntry {
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// Its SHA-256 in hexadecimal digits.
+    pub sha256: String,
 }
 
 /// Images that cannot travel, or not together.
@@ -250,22 +270,24 @@ impl Plan {
         })
     }
 
-    /// Has carried blobs travel as deltas: `delta_of` says for each the delta's size in bytes and what it is
-    /// made against, which is held by `baseline` or carried raw.
+    /// Has carried blobs travel as deltas: `delta_of` says for each the delta's entry and what it is
+    /// made against, which is one of `old` or carried raw.
     pub fn carry_as_deltas(
         &mut self,
-        baseline: &Baseline,
-        delta_of: impl Fn(&Digest) -> Option<(u64, Vec<Digest>)>,
+        old: &[HeldBlob],
+        delta_of: impl Fn(&Digest) -> Option<(DeltaEntry, Vec<Digest>)>,
     ) {
+        let old: HashMap<&Digest, &HeldBlob> =
+            old.iter().map(|held| (&held.descriptor.digest, held)).collect();
         let named = self.blobs.iter().map(|blob| &blob.descriptor.digest);
         let only = self.baselines.iter().map(|blob| &blob.digest);
         let mut listed: HashSet<Digest> = named.chain(only).cloned().collect();
         for blob in &mut self.blobs {
-            let Some((delta_bytes, baselines)) = delta_of(&blob.descriptor.digest) else {
+            let Some((delta, baselines)) = delta_of(&blob.descriptor.digest) else {
                 continue;
             };
             for digest in &baselines {
-                if let Some(held) = baseline.held(digest)
+                if let Some(held) = old.get(digest)
                     && listed.insert(digest.clone())
                 {
                     self.baselines.push(BaselineBlob {
@@ -277,7 +299,7 @@ impl Plan {
                 }
             }
             blob.travels = Travels::Delta { baselines };
-            blob.delta_bytes = delta_bytes;
+            blob.delta = Some(delta);
         }
     }
 }
@@ -351,7 +373,7 @@ impl Planner<'_> {
                     descriptor: descriptor.clone(),
                     travels,
                     source: source.clone(),
-                    delta_bytes: 0,
+                    delta: None,
                 });
                 continue;
             };
@@ -370,7 +392,7 @@ impl Planner<'_> {
                     descriptor: descriptor.clone(),
                     travels,
                     source: source.clone(),
-                    delta_bytes: 0,
+                    delta: None,
                 };
             }
         }

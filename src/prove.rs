@@ -46,6 +46,10 @@ pub async fn prove(
     let mut provable = Vec::new();
     for blob in &index.blobs {
         let Travels::Delta { baselines } = &blob.travels else { continue };
+        if payload.delta(&blob.digest).is_none() && !payload.missing_volumes().is_empty() {
+            proof.unproved.push(blob.digest.clone());
+            continue;
+        }
         let delta = match OpenDelta::new(&payload, blob) {
             Ok(delta) => delta,
             Err(error) => {

@@ -5,9 +5,10 @@
 //! methods block, and may be called from several threads at a time.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::delta::{BlobNeeds, Intake, Needs, Spool};
 use crate::digest::Digest;
@@ -15,6 +16,7 @@ use crate::layer::{LayerDelta, LayerError};
 use crate::payload::{Blob, Payload, Travels, delta_entry_name};
 use crate::unpack::plain_reader;
 use crate::verified::VerifiedReader;
+use crate::window::Window;
 
 /// What to do about a work folder that fails.
 pub(crate) const HINT_DISK: &str = "free some space there, or name another folder with `--workdir`";
@@ -90,12 +92,32 @@ impl OpenDelta {
         Self::open(payload, blob).map_err(|error| unrestorable(&blob.digest, error))
     }
 
+    /// Opens the delta of `entry_bytes` bytes in a file that rebuilds `blob`.
+    ///
+    /// # Errors
+    /// As [`OpenDelta::new`].
+    pub fn of_entry(entry: Arc<File>, entry_bytes: u64, blob: &Blob) -> Result<Self, Unrestorable> {
+        let open = move |from| -> Box<dyn Read + Send> {
+            Box::new(Window::new(Arc::clone(&entry), from, entry_bytes.saturating_sub(from)))
+        };
+        Self::of(open, entry_bytes, blob).map_err(|error| unrestorable(&blob.digest, error))
+    }
+
     fn open(payload: &Payload, blob: &Blob) -> Result<Self, LayerError> {
         let missing = || LayerError::Entry(io::ErrorKind::NotFound.into());
-        let Travels::Delta { baselines } = &blob.travels else { return Err(missing()) };
         let entry = payload.delta(&blob.digest).ok_or_else(missing)?;
         let entry_bytes = entry.size_bytes();
         let open = move |from| -> Box<dyn Read + Send> { Box::new(entry.clone().bytes_from(from)) };
+        Self::of(open, entry_bytes, blob)
+    }
+
+    fn of(
+        open: impl Fn(u64) -> Box<dyn Read + Send> + Send + Sync + 'static,
+        entry_bytes: u64,
+        blob: &Blob,
+    ) -> Result<Self, LayerError> {
+        let missing = || LayerError::Entry(io::ErrorKind::NotFound.into());
+        let Travels::Delta { baselines } = &blob.travels else { return Err(missing()) };
         let delta = LayerDelta::new(open, entry_bytes, blob.digest.clone(), blob.size)?;
         let needs = delta.needs()?;
         if !needs.blobs.iter().map(|needs| &needs.digest).eq(baselines) {

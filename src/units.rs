@@ -27,13 +27,16 @@ pub enum InvalidSize {
     /// A rate at which nothing would ever move.
     #[error("expected a rate above zero, found `{0}`")]
     Zero(String),
+    /// A size that holds nothing.
+    #[error("expected a size above zero, found `{0}`")]
+    Nothing(String),
 }
 
 impl InvalidSize {
     /// What to write instead.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Shape(_) | Self::Zero(_) | Self::TooLarge(_) => None,
+            Self::Shape(_) | Self::Zero(_) | Self::Nothing(_) | Self::TooLarge(_) => None,
             Self::Unit(unit)
                 if unit.to_ascii_lowercase().contains("bit") || unit.contains("bps") =>
             {
@@ -71,6 +74,25 @@ pub fn parse_size(text: &str) -> Result<u64, InvalidSize> {
     let bytes = u128::from(whole) * u128::from(multiplier)
         + u128::from(fraction) * u128::from(multiplier) / scale;
     u64::try_from(bytes).map_err(|_| too_large())
+}
+
+/// Media that volumes are made for, and what fits on them in bytes.
+const MEDIA: [(&str, u64); 3] =
+    [("dvd", 4_700_000_000), ("dvd-dl", 8_500_000_000), ("fat32", 4_294_967_295)];
+
+/// Reads the size of a volume in bytes: a size, or `dvd`, `dvd-dl` or `fat32`.
+///
+/// # Errors
+/// Fails where [`parse_size`] does, and for zero.
+pub fn parse_volume_size(text: &str) -> Result<u64, InvalidSize> {
+    let lower = text.to_ascii_lowercase();
+    if let Some((_, bytes)) = MEDIA.iter().find(|(name, _)| *name == lower) {
+        return Ok(*bytes);
+    }
+    match parse_size(text)? {
+        0 => Err(InvalidSize::Nothing(text.to_owned())),
+        bytes => Ok(bytes),
+    }
 }
 
 /// Reads a rate in bytes per second: a size, with or without `/s` behind it.

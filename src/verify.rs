@@ -5,16 +5,17 @@
 
 use std::io;
 use std::num::NonZero;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use serde::{Serialize, Serializer};
 
 use crate::digest::{Digest, Mismatch, Verifier};
-use crate::payload::{self, EntryReader, Payload};
+use crate::payload::{self, BlobReader, EntryReader, Payload, delta_entry_name, payload_files};
 use crate::progress::{Arrival, Event, Reporter};
 use crate::restore::Unrestorable;
+use crate::verified::{VerifiedReader, mismatch_in};
 
 /// How much is read at a time, in bytes.
 const CHUNK_BYTES: usize = 1024 * 1024;
@@ -82,6 +83,22 @@ pub enum Problem {
         /// The entry.
         entry: String,
     },
+    /// A volume is not among the files.
+    #[error("volume {number} of {last} is not there")]
+    VolumeMissing {
+        /// Its number.
+        number: u32,
+        /// How many volumes there are.
+        last: usize,
+    },
+    /// The parts of a blob are not, together, what they should be.
+    #[error("the parts of `{entry}` together: {mismatch}")]
+    Parts {
+        /// What they stand for.
+        entry: String,
+        /// What was promised and what was found.
+        mismatch: Mismatch,
+    },
     /// A delta does not give its blob.
     #[error("{}", chain(.0))]
     Delta(#[from] Unrestorable),
@@ -106,10 +123,52 @@ impl Problem {
             Self::Payload(error) => error.hint(),
             Self::Unreadable { .. } => None,
             Self::Delta(error) => error.hint(),
-            Self::Content { .. } | Self::Checksum { .. } | Self::Descriptor { .. } => Some(
+            Self::VolumeMissing { number, .. } => Some(format!(
+                "bring it, or make it again with `kharon make-payload --only-volume {number} --plan` and any other volume"
+            )),
+            Self::Content { .. }
+            | Self::Checksum { .. }
+            | Self::Descriptor { .. }
+            | Self::Parts { .. } => Some(
                 "the file was damaged or changed on its way: copy it again, or make the payload anew"
                     .to_owned(),
             ),
+        }
+    }
+}
+
+/// Opens the payload in these files, which may be its volumes or a folder of them, and verifies it. A file
+/// that cannot be opened is one problem, and so is a volume that is missing. Gives what could be opened.
+pub fn verify_files(paths: &[PathBuf], reporter: &dyn Reporter) -> (Report, Option<Payload>) {
+    let mut report = Report { entries: 0, bytes: 0, problems: Vec::new() };
+    let files = match payload_files(paths) {
+        Ok(files) => files,
+        Err(error) => {
+            report.problems.push(error.into());
+            return (report, None);
+        }
+    };
+    let mut opened = Vec::new();
+    for file in files {
+        match Payload::open(&file) {
+            Ok(payload) => opened.push(payload),
+            Err(error) => report.problems.push(error.into()),
+        }
+    }
+    match Payload::join(opened) {
+        Ok(None) => (report, None),
+        Ok(Some(payload)) => {
+            let found = verify(&payload, reporter);
+            let last = payload.index().volumes.len();
+            let missing = payload.missing_volumes().into_iter();
+            report.problems.extend(missing.map(|number| Problem::VolumeMissing { number, last }));
+            report.problems.extend(found.problems);
+            let Report { entries, bytes, .. } = found;
+            (Report { entries, bytes, ..report }, Some(payload))
+        }
+        Err(error) => {
+            report.problems.push(error.into());
+            (report, None)
         }
     }
 }
@@ -156,8 +215,36 @@ pub fn verify(payload: &Payload, reporter: &dyn Reporter) -> Report {
         problems
     });
     problems.sort_by_key(|(position, _)| *position);
-    let problems = problems.into_iter().map(|(_, problem)| problem).collect();
+    let mut problems: Vec<Problem> = problems.into_iter().map(|(_, problem)| problem).collect();
+    if problems.is_empty() {
+        problems = check_parts(payload);
+    }
     Report { entries: entries.len() as u64, bytes, problems }
+}
+
+/// Reads what comes in parts, as far as all of them are at hand. Each part was right by itself.
+fn check_parts(payload: &Payload) -> Vec<Problem> {
+    let index = payload.index();
+    let deltas = index.making.iter().flat_map(|making| &making.deltas);
+    let deltas = deltas.filter_map(|made| {
+        let content = payload.delta(&made.blob).filter(BlobReader::is_in_parts)?;
+        let digest = format!("sha256:{}", made.sha256).parse().ok()?;
+        Some((delta_entry_name(&made.blob), content, digest))
+    });
+    let blobs = index.blobs.iter().filter_map(|blob| {
+        let content = payload.blob(&blob.digest).filter(BlobReader::is_in_parts)?;
+        Some((blob.digest.blob_path(), content, blob.digest.clone()))
+    });
+    let check = |(entry, content, digest): (String, BlobReader, Digest)| {
+        let size_bytes = content.size_bytes();
+        let bytes = VerifiedReader::new(content.bytes_from(0), digest, size_bytes);
+        let error = bytes.finish().err()?;
+        Some(match mismatch_in(&error).cloned() {
+            Some(mismatch) => Problem::Parts { entry, mismatch },
+            None => Problem::Unreadable { entry, source: error },
+        })
+    };
+    blobs.chain(deltas).filter_map(check).collect()
 }
 
 fn thread_count(bytes: u64) -> usize {
@@ -179,7 +266,7 @@ fn check(entry: &EntryReader<'_>, buffer: &mut [u8], reporter: &dyn Reporter) ->
     let found = read(entry, buffer, &|bytes| {
         report(|digest, bytes| Event::BlobAdvanced { digest, bytes }, bytes);
     });
-    let name = || entry.name.to_owned();
+    let name = || entry.label();
     let problem = match found {
         Err(source) => Some(Problem::Unreadable { entry: name(), source }),
         Ok(Found { mismatch: Some(mismatch), .. }) => {

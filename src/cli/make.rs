@@ -1,21 +1,22 @@
 //! `kharon make-payload`.
 
 use std::io::Read as _;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use kharon::failure::{ExitCode, Usage};
 use kharon::make::{
-    self, DEFAULT_JOBS, Destination, ImageName, MakeRequest, Planned, Referrers, Summary,
+    self, DEFAULT_JOBS, Destination, ImageName, MakeRequest, Referrers, Resume, Summary,
+    VolumeRequest,
 };
 use kharon::names::{FarNames, KeepRegistry, Rename};
 use kharon::plan::ForeignLayers;
 use kharon::platform::Platform;
 use kharon::reference::RegistryHost;
 use kharon::terminal::{self, Terminal};
-use kharon::units::{count, format_bytes};
+use kharon::units::{count, format_bytes, parse_volume_size};
 use serde::Serialize;
 
 use super::access::{AccessArgs, Stdin};
@@ -24,6 +25,22 @@ use super::{named, print_json, print_line};
 
 /// The largest list of images that is read, in bytes.
 const LIST_MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What a plan says already.
+const NOT_AGAIN: [&str; 12] = [
+    "images",
+    "images_from",
+    "already_transferred",
+    "platform",
+    "no_referrers",
+    "foreign_layers",
+    "keep_registry",
+    "rename",
+    "format",
+    "volume_size",
+    "fresh",
+    "dry_run",
+];
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
@@ -66,6 +83,19 @@ pub(crate) struct MakeArgs {
     /// The layout of the zip: kharon's own, or that of docker-charon 0.4
     #[arg(long, value_name = "FORMAT", default_value = "kharon")]
     format: FormatArg,
+    /// Split the payload into volumes of at most this size, such as 4.7GB, dvd, dvd-dl or fat32: NAME.001.zip,
+    /// NAME.002.zip and so on, each of which can be checked and pushed alone
+    #[arg(long, value_name = "SIZE", value_parser = parse_volume_size)]
+    volume_size: Option<u64>,
+    /// Make this volume of a payload again, byte for byte; needs `--plan`
+    #[arg(long, value_name = "N", requires = "plan", conflicts_with_all = NOT_AGAIN)]
+    only_volume: Option<NonZeroU32>,
+    /// Any other volume of that payload, which says what was planned
+    #[arg(long, value_name = "VOLUME", requires = "only_volume")]
+    plan: Option<PathBuf>,
+    /// Begin anew where a former run of the same request was interrupted, instead of going on
+    #[arg(long)]
+    fresh: bool,
     #[command(flatten)]
     delta: DeltaArgs,
     /// How many transfers run at once
@@ -100,16 +130,23 @@ struct Document<'a> {
 struct Written<'a> {
     file: &'a PathBuf,
     bytes: u64,
+    /// All files, where the payload is split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    volumes: Option<&'a [PathBuf]>,
 }
 
 impl MakeArgs {
     pub(crate) async fn run(&self, terminal: &Terminal) -> anyhow::Result<ExitCode> {
+        if let (Some(number), Some(plan)) = (self.only_volume, &self.plan) {
+            return self.write_volume(number, plan, terminal).await;
+        }
         if self.file().is_none() && !self.dry_run {
             self.refuse_stdout()?;
         }
+        self.refuse_volumes()?;
         let request = self.request(terminal).await?;
-        let planned = make::plan_payload(request, terminal.reporter()).await?;
         if self.dry_run {
+            let planned = make::plan_payload(request, terminal.reporter()).await?;
             terminal.finish();
             let plan = planned.summary();
             if self.json {
@@ -119,7 +156,17 @@ impl MakeArgs {
             }
             return Ok(ExitCode::Done);
         }
-        self.write(planned, terminal).await
+        let destination = match self.file() {
+            Some(path) => Destination::File(path.clone()),
+            None => Destination::Stream(Box::new(terminal::stdout_file()?)),
+        };
+        let summary = make::make_payload(request, destination, terminal.reporter()).await?;
+        self.tell(&summary, terminal)
+    }
+
+    /// Whether the same command can go on with what it has written.
+    pub(super) fn is_resumable(&self) -> bool {
+        self.file().is_some() && self.only_volume.is_none() && !self.dry_run
     }
 
     /// The file to write; none for stdout.
@@ -139,14 +186,63 @@ impl MakeArgs {
         Ok(())
     }
 
-    async fn write(&self, planned: Planned, terminal: &Terminal) -> anyhow::Result<ExitCode> {
-        let destination = match self.file() {
-            Some(path) => Destination::File(path.clone()),
-            None => Destination::Stream(Box::new(terminal::stdout_file()?)),
+    fn refuse_volumes(&self) -> Result<(), Usage> {
+        if self.volume_size.is_none() {
+            return Ok(());
+        }
+        if matches!(self.format, FormatArg::Charon) {
+            return Err(Usage::new("docker-charon's format knows no volumes")
+                .with_hint("leave `--volume-size` or `--format charon` out"));
+        }
+        if self.file().is_none() && !self.dry_run {
+            return Err(Usage::new("volumes cannot all go to stdout")
+                .with_hint("name the files with `-f payload.zip`: payload.001.zip and so on"));
+        }
+        Ok(())
+    }
+
+    async fn write_volume(
+        &self,
+        number: NonZeroU32,
+        plan: &Path,
+        terminal: &Terminal,
+    ) -> anyhow::Result<ExitCode> {
+        let request = VolumeRequest {
+            plan: plan.to_owned(),
+            number,
+            file: self.file().cloned(),
+            against: self.against.clone(),
+            delta: self.delta.request(),
+            jobs: self.jobs,
+            connections: self.access.connections(&self.registry, terminal),
+            credentials: self.access.credentials(&self.registry, Stdin::Free, terminal).await?,
         };
-        let summary = planned.write(destination).await?;
+        let summary = make::make_volume(request, terminal.reporter()).await?;
         terminal.finish();
-        let name = self.file().map_or_else(|| "stdout".into(), |path| path.display().to_string());
+        for file in &summary.files {
+            let (number, file) = (number, file.display());
+            terminal.reporter().note(format!("wrote volume {number} again to {file}"));
+        }
+        if let (true, Some(file)) = (self.json, summary.files.first()) {
+            let result = Some(Written { file, bytes: summary.payload_bytes, volumes: None });
+            print_json(terminal, &Document { plan: &summary, result })?;
+        }
+        Ok(ExitCode::Done)
+    }
+
+    fn tell(&self, summary: &Summary, terminal: &Terminal) -> anyhow::Result<ExitCode> {
+        terminal.finish();
+        let name = match (self.file(), summary.files.as_slice()) {
+            (None, _) => "stdout".to_owned(),
+            (Some(_), [first, .., last]) => format!(
+                "{} ({} to {})",
+                count(summary.files.len() as u64, "volume"),
+                first.display(),
+                last.display()
+            ),
+            (Some(path), [only]) if only != path => format!("one volume, {}", only.display()),
+            (Some(path), _) => path.display().to_string(),
+        };
         if summary.savings.has_deltas() {
             for line in summary.savings.to_string().lines() {
                 terminal.reporter().note(line.to_owned());
@@ -161,8 +257,9 @@ impl MakeArgs {
             format_bytes(summary.total.expected_bytes),
         ));
         if let (true, Some(file)) = (self.json, self.file()) {
-            let result = Some(Written { file, bytes: summary.payload_bytes });
-            print_json(terminal, &Document { plan: &summary, result })?;
+            let volumes = self.volume_size.is_some().then_some(summary.files.as_slice());
+            let result = Some(Written { file, bytes: summary.payload_bytes, volumes });
+            print_json(terminal, &Document { plan: summary, result })?;
         }
         Ok(ExitCode::Done)
     }
@@ -194,6 +291,8 @@ impl MakeArgs {
                 FormatArg::Charon => make::Format::Charon,
             },
             delta: self.delta.request(),
+            volume_bytes: self.volume_size,
+            resume: if self.fresh { Resume::Fresh } else { Resume::Continue },
             jobs: self.jobs,
             connections: self.access.connections(&self.registry, terminal),
             credentials: self.access.credentials(&self.registry, stdin, terminal).await?,

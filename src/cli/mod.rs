@@ -147,7 +147,10 @@ impl Command {
     /// Says what a signal left behind.
     pub(crate) fn tell_interrupted(&self, terminal: &Terminal) {
         let message = match self {
-            Self::MakePayload(_) => "interrupted: a former payload is as it was",
+            Self::MakePayload(arguments) if arguments.is_resumable() => {
+                "interrupted: a former payload is as it was, and the same command goes on from here"
+            }
+            Self::MakePayload(_) => "interrupted",
             Self::PushPayload(_) => "interrupted: what arrived stays and is not sent again",
             _ => "interrupted",
         };

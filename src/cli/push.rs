@@ -28,9 +28,10 @@ const WORKDIR_HELP: &str = "Where temporary files lie: a payload that comes thro
 #[command(mut_arg("workdir", |argument| argument.help(WORKDIR_HELP)))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct PushArgs {
-    /// The payload, of kharon or docker-charon; stdin if not given or `-`
-    #[arg(short, long, value_name = "PAYLOAD")]
-    file: Option<PathBuf>,
+    /// The payload, of kharon or docker-charon; stdin if not given or `-`. Of one that was split, any of its
+    /// volumes, several (repeatable), or the folder with them
+    #[arg(short, long, value_name = "PAYLOAD", num_args = 1..)]
+    file: Vec<PathBuf>,
     /// The registry to push to; there is no default, a payload should go where it is meant to
     #[arg(short, long, value_name = "HOST", env = "KHARON_REGISTRY")]
     registry: Option<RegistryHost>,
@@ -102,7 +103,8 @@ impl PushArgs {
     }
 
     async fn open(&self) -> anyhow::Result<Payload> {
-        let Some(path) = named(self.file.as_ref()).cloned() else {
+        let files = self.files();
+        if files.is_empty() {
             if terminal::stdin_is_terminal() {
                 return Err(Usage::new("no payload was named")
                     .with_hint("name it with `-f payload.zip`, or pipe it into stdin")
@@ -110,8 +112,13 @@ impl PushArgs {
             }
             let workdir = self.baselines.workdir();
             return tokio::task::spawn_blocking(move || push::payload_from_stdin(&workdir)).await?;
-        };
-        Ok(tokio::task::spawn_blocking(move || Payload::open(&path)).await??)
+        }
+        Ok(tokio::task::spawn_blocking(move || Payload::open_all(&files)).await??)
+    }
+
+    /// The files that were named; none for stdin.
+    fn files(&self) -> Vec<PathBuf> {
+        self.file.iter().filter_map(|path| named(Some(path))).cloned().collect()
     }
 
     async fn request(
@@ -119,11 +126,7 @@ impl PushArgs {
         registry: RegistryHost,
         terminal: &Terminal,
     ) -> anyhow::Result<PushRequest> {
-        let stdin = if named(self.file.as_ref()).is_none() {
-            Stdin::Taken("the payload")
-        } else {
-            Stdin::Free
-        };
+        let stdin = if self.files().is_empty() { Stdin::Taken("the payload") } else { Stdin::Free };
         Ok(PushRequest {
             names: TargetNames { prefix: self.prefix.clone(), renames: self.rename.clone() },
             on_missing: if self.strict { OnMissing::Fail } else { OnMissing::PushOthers },
@@ -155,6 +158,16 @@ fn tell(report: &PushReport, reporter: &dyn Reporter) {
         reporter.warn(format!("tag `{}:{}` was refused: {}", tag.repository, tag.tag, tag.reason));
     }
     let sent = &report.sent;
+    if !report.volumes_needed.is_empty() {
+        let numbers: Vec<String> = report.volumes_needed.iter().map(ToString::to_string).collect();
+        reporter.note(format!(
+            "{} uploaded ({}); nothing is published before the other volumes have arrived: {}",
+            count(sent.uploaded_blobs, "blob"),
+            format_bytes(sent.uploaded_bytes),
+            numbers.join(", ")
+        ));
+        return;
+    }
     let rebuilt = match sent.rebuilt_blobs {
         0 => String::new(),
         blobs => format!(", {blobs} rebuilt ({})", format_bytes(sent.rebuilt_bytes)),

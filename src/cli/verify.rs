@@ -12,7 +12,7 @@ use kharon::reference::RegistryHost;
 use kharon::registry::Registries;
 use kharon::terminal::Terminal;
 use kharon::units::{count, format_bytes};
-use kharon::verify::{Problem, Report, verify_file};
+use kharon::verify::{Problem, Report, verify_files};
 use serde::Serialize;
 
 use super::access::{AccessArgs, Stdin};
@@ -22,8 +22,9 @@ use super::{print_json, print_line};
 #[derive(Debug, Args)]
 #[command(mut_arg("baseline_repository", |argument| argument.requires("registry")))]
 pub(crate) struct VerifyArgs {
-    /// The payload, of kharon or docker-charon
-    payload: PathBuf,
+    /// The payload, of kharon or docker-charon; of one that was split, its volumes or the folder with them
+    #[arg(value_name = "PAYLOAD", required = true)]
+    payloads: Vec<PathBuf>,
     /// Read old blobs from this registry, to prove that deltas give what they should
     #[arg(short, long, value_name = "HOST")]
     registry: Option<RegistryHost>,
@@ -50,11 +51,14 @@ struct Document<'a> {
 
 impl VerifyArgs {
     pub(crate) async fn run(&self, terminal: &Terminal) -> anyhow::Result<ExitCode> {
-        let (path, reporter) = (self.payload.clone(), terminal.reporter());
-        let report =
-            tokio::task::spawn_blocking(move || verify_file(&path, reporter.as_ref())).await?;
+        let (paths, reporter) = (self.payloads.clone(), terminal.reporter());
+        let verify = move || verify_files(&paths, reporter.as_ref());
+        let (report, payload) = tokio::task::spawn_blocking(verify).await?;
         let mut report = refuse_unreadable(report)?;
-        let proof = if report.is_sound() { self.prove(terminal).await? } else { Proof::default() };
+        let proof = match payload.filter(|_| report.is_sound()) {
+            Some(payload) => self.prove(payload, terminal).await?,
+            None => Proof::default(),
+        };
         terminal.finish();
         let (proved, unproved) = (proof.proved.len(), proof.unproved.len());
         report.problems.extend(proof.problems);
@@ -82,18 +86,19 @@ impl VerifyArgs {
         }
         let mut hints: Vec<String> = report.problems.iter().filter_map(Problem::hint).collect();
         hints.dedup();
+        let names: Vec<_> =
+            self.payloads.iter().map(|path| format!("`{}`", path.display())).collect();
         let found = anyhow::anyhow!(
-            "`{}` is damaged: {}",
-            self.payload.display(),
+            "{} {} damaged: {}",
+            names.join(", "),
+            if names.len() == 1 { "is" } else { "are" },
             count(report.problems.len() as u64, "problem")
         );
         terminal.print_error(&found, &hints);
         Ok(ExitCode::PayloadDamaged)
     }
 
-    async fn prove(&self, terminal: &Terminal) -> anyhow::Result<Proof> {
-        let path = self.payload.clone();
-        let payload = tokio::task::spawn_blocking(move || Payload::open(&path)).await??;
+    async fn prove(&self, payload: Payload, terminal: &Terminal) -> anyhow::Result<Proof> {
         let registry = match &self.registry {
             None => None,
             Some(host) => {
@@ -119,7 +124,8 @@ fn of_deltas(proved: usize) -> String {
 /// A file that is not there or may not be read is no damaged payload.
 fn refuse_unreadable(mut report: Report) -> Result<Report, payload::Error> {
     let unreadable = |problem: &Problem| matches!(problem, Problem::Payload(error) if matches!(error.fault(), Fault::Io(_)));
-    match report.problems.pop_if(|problem| unreadable(problem)) {
+    let is_all = report.problems.len() == 1;
+    match report.problems.pop_if(|problem| is_all && unreadable(problem)) {
         Some(Problem::Payload(error)) => Err(error),
         _ => Ok(report),
     }

@@ -41,6 +41,20 @@ pub enum Effort {
     Max,
 }
 
+impl Effort {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Fast, Self::Default, Self::Max];
+
+    /// What it is called where it is asked for.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Default => "default",
+            Self::Max => "max",
+        }
+    }
+}
+
 /// How a delta is made. Only the effort changes the bytes.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use crate::digest::Digest;
 use crate::payload::Payload;
 use crate::plan::Baseline;
 use crate::progress::Reporter;
@@ -24,28 +25,31 @@ enum Against {
     Receipt(Receipt),
 }
 
-/// Adds what all files of the request prove. Gives the payloads, for old blobs that are in them.
+/// Adds what all files of the request prove. Gives the payloads, for old blobs that are in them, and the
+/// digest of what each file says.
 pub(super) fn add_files(
     baseline: &mut Baseline,
     request: &MakeRequest,
     reporter: &dyn Reporter,
-) -> anyhow::Result<Vec<Payload>> {
+) -> anyhow::Result<(Vec<Payload>, Vec<Digest>)> {
     let near = sources(request)?;
-    let (mut payloads, mut far) = (Vec::new(), None);
+    let (mut payloads, mut said, mut far) = (Vec::new(), Vec::new(), None);
     for path in &request.against {
         let cannot = || format!("cannot take `{}` as baseline", path.display());
         match open(path).with_context(cannot)? {
             Against::Payload(payload) => {
                 add_payload(baseline, &payload)?;
+                said.push(Digest::of(&payload.index().to_json()?));
                 payloads.push(*payload);
             }
             Against::Receipt(receipt) => {
                 add_receipt(baseline, &receipt, &near);
+                said.push(Digest::of(&receipt.to_json()?));
                 warn_of_two(&mut far, &receipt.registry, reporter);
             }
         }
     }
-    Ok(payloads)
+    Ok((payloads, said))
 }
 
 fn open(path: &Path) -> anyhow::Result<Against> {

@@ -15,9 +15,17 @@ const PIECES_WAITING_MAX: usize = 8;
 type Verdict = Result<String, Mismatch>;
 
 enum Step {
-    Begin { digest: Digest, size_bytes: u64 },
+    Begin { digest: Digest, size_bytes: u64, parts: Parts },
     Bytes(Vec<Bytes>),
+    EndPart,
     End,
+}
+
+/// Whether a blob is written whole or in parts, each of which has a hash of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parts {
+    One,
+    Several,
 }
 
 /// The near end of the thread that hashes.
@@ -35,13 +43,22 @@ impl Checker {
     }
 
     /// A blob begins; its bytes follow.
-    pub(super) fn begin(&self, digest: Digest, size_bytes: u64) {
-        self.send(Step::Begin { digest, size_bytes });
+    pub(super) fn begin(&self, digest: Digest, size_bytes: u64, parts: Parts) {
+        self.send(Step::Begin { digest, size_bytes, parts });
     }
 
     /// The next bytes of the blob.
     pub(super) fn take(&self, pieces: Vec<Bytes>) {
         self.send(Step::Bytes(pieces));
+    }
+
+    /// A part of the blob ends: its SHA-256 in hexadecimal digits.
+    ///
+    /// # Errors
+    /// Only if the thread panicked.
+    pub(super) fn end_part(&self) -> Result<Verdict, RecvError> {
+        self.send(Step::EndPart);
+        self.verdicts.recv()
     }
 
     /// The blob ends: its SHA-256 in hexadecimal digits, whatever algorithm its digest has.
@@ -64,6 +81,7 @@ struct Open {
     verifier: Verifier,
     /// Entries are listed by SHA-256; a blob that is named by another algorithm is hashed twice.
     sha256: Option<Hasher>,
+    part: Option<Hasher>,
     mismatch: Option<Mismatch>,
 }
 
@@ -71,15 +89,23 @@ fn check(steps: &Receiver<Step>, verdicts: &SyncSender<Verdict>) {
     let mut open: Option<(Digest, Open)> = None;
     for step in steps {
         match (step, &mut open) {
-            (Step::Begin { digest, size_bytes }, _) => {
+            (Step::Begin { digest, size_bytes, parts }, _) => {
                 let is_other = digest.algorithm() != Algorithm::Sha256;
                 let verifier = Verifier::new(digest.clone(), size_bytes);
                 let sha256 = is_other.then(|| Hasher::new(Algorithm::Sha256));
-                open = Some((digest, Open { verifier, sha256, mismatch: None }));
+                let part = (parts == Parts::Several).then(|| Hasher::new(Algorithm::Sha256));
+                open = Some((digest, Open { verifier, sha256, part, mismatch: None }));
             }
             (Step::Bytes(pieces), Some((_, blob))) => {
                 for piece in pieces {
                     blob.take(&piece);
+                }
+            }
+            (Step::EndPart, Some((_, blob))) => {
+                let part = blob.part.replace(Hasher::new(Algorithm::Sha256));
+                let sha256 = part.map(|part| part.finish().hex().to_owned()).unwrap_or_default();
+                if verdicts.send(Ok(sha256)).is_err() {
+                    return;
                 }
             }
             (Step::End, _) => {
@@ -88,7 +114,7 @@ fn check(steps: &Receiver<Step>, verdicts: &SyncSender<Verdict>) {
                     return;
                 }
             }
-            (Step::Bytes(_), None) => return,
+            (Step::Bytes(_) | Step::EndPart, None) => return,
         }
     }
 }
@@ -98,8 +124,8 @@ impl Open {
         if self.mismatch.is_none() {
             self.mismatch = self.verifier.update(bytes).err();
         }
-        if let Some(sha256) = &mut self.sha256 {
-            sha256.update(bytes);
+        for hasher in self.sha256.iter_mut().chain(&mut self.part) {
+            hasher.update(bytes);
         }
     }
 
@@ -121,10 +147,10 @@ mod tests {
         std::thread::scope(|scope| {
             let checker = Checker::start(scope);
             // A former blob leaves nothing behind.
-            checker.begin(Digest::of(b"former"), 6);
+            checker.begin(Digest::of(b"former"), 6, Parts::One);
             checker.take(vec![Bytes::from_static(b"former")]);
             assert!(checker.end().expect("a verdict").is_ok());
-            checker.begin(digest.clone(), size_bytes);
+            checker.begin(digest.clone(), size_bytes, Parts::One);
             for piece in pieces {
                 checker.take(vec![Bytes::from_static(piece)]);
             }
@@ -140,6 +166,20 @@ mod tests {
         hasher.update(b"content");
         let sha512 = hasher.finish();
         assert_eq!(verdict(&sha512, 7, &[b"content"]), Ok(sha256.hex().to_owned()));
+    }
+
+    #[test]
+    fn each_part_has_a_hash_of_its_own() {
+        let hash = |bytes: &[u8]| Ok(Digest::of(bytes).hex().to_owned());
+        std::thread::scope(|scope| {
+            let checker = Checker::start(scope);
+            checker.begin(Digest::of(b"content"), 7, Parts::Several);
+            for part in [&b"con"[..], b"tent"] {
+                checker.take(vec![Bytes::from_static(part)]);
+                assert_eq!(checker.end_part().expect("a verdict"), hash(part));
+            }
+            assert_eq!(checker.end().expect("a verdict"), hash(b"content"));
+        });
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::failure::Hinted;
 use crate::layer::{Apart, LayerError, MadeLayer, make};
 use crate::manifest::Descriptor;
 use crate::payload::Payload;
-use crate::plan::{Baseline, HeldBlob, Plan};
+use crate::plan::{DeltaEntry, HeldBlob, Plan};
 use crate::progress::{Arrival, Event, Reporter};
 use crate::registry::RemoteBlob;
 use crate::units::{count, format_bytes};
@@ -30,6 +30,7 @@ use crate::unpack::plain_reader;
 use super::proof::{OldPlain, Proof, RecipeProof};
 use super::request::DeltaRequest;
 use super::store::Store;
+use super::work::{ProvedDelta, Verdict, WorkFolder};
 use crate::ahead::Ahead;
 
 /// What to do about a work folder that fails.
@@ -50,9 +51,21 @@ const NEW_AT_ONCE: usize = 2;
 #[derive(Default)]
 pub(super) struct Local {
     /// Deltas, by the blob that they rebuild.
-    pub(super) deltas: HashMap<Digest, MadeLayer>,
+    pub(super) deltas: HashMap<Digest, ProvedDelta>,
     /// Blobs that travel raw.
     pub(super) raw: HashMap<Digest, Arc<File>>,
+}
+
+impl Local {
+    /// Notes in `plan` which blobs travel as deltas, made against `old` ones.
+    pub(super) fn note_in(&self, plan: &mut Plan, old: &[HeldBlob]) {
+        plan.carry_as_deltas(old, |digest| {
+            let made = self.deltas.get(digest)?;
+            let sha256 = made.entry_digest.hex().to_owned();
+            let entry = DeltaEntry { size_bytes: made.entry_bytes, sha256 };
+            Some((entry, made.baselines.clone()))
+        });
+    }
 }
 
 /// A blob and where else it can be read.
@@ -65,6 +78,25 @@ pub(super) struct Sourced<T> {
 pub(super) struct Maker {
     store: Store,
     options: Options,
+    /// Keeps what is done, for a run that has to go on.
+    work: Option<WorkFolder>,
+}
+
+/// What is to become of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// A delta, if that is smaller.
+    Delta,
+    /// It travels raw. Its content may serve those behind it.
+    Raw,
+    /// It takes no part.
+    Nothing,
+}
+
+/// A new blob that takes part, because it or one behind it is not decided yet.
+struct Candidate {
+    new: Sourced<Descriptor>,
+    wish: Wish,
 }
 
 /// A new blob in temporary files.
@@ -95,6 +127,7 @@ impl Maker {
     pub(super) fn new(
         request: DeltaRequest,
         payloads: Vec<Payload>,
+        work: Option<WorkFolder>,
         reporter: Arc<dyn Reporter>,
     ) -> anyhow::Result<Option<Self>> {
         let workdir = request.workdir.clone().unwrap_or_else(std::env::temp_dir);
@@ -119,60 +152,88 @@ impl Maker {
             threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             workdir,
         };
-        Ok(Some(Self { store, options }))
+        Ok(Some(Self { store, options, work }))
     }
 
-    /// Decides for each of `new`, blobs of `plan` in its order, whether it travels as a delta, and notes
-    /// it in the plan that is given back.
+    /// Decides for each of `new`, in the order of the plan, whether it travels as a delta.
     ///
     /// # Errors
     /// When a new blob cannot be read, or a temporary file fails. An old blob that cannot be read is only
     /// a message.
     pub(super) async fn run(
         self,
-        mut plan: Plan,
-        baseline: Baseline,
-        held: Vec<Sourced<HeldBlob>>,
-        mut new: Vec<Sourced<Descriptor>>,
-    ) -> anyhow::Result<(Plan, Local)> {
-        new.retain(|new| new.blob.size >= BLOB_MIN_BYTES);
-        if new.is_empty() {
-            return Ok((plan, Local::default()));
-        }
-        let local = tokio::task::spawn_blocking(move || self.make_all(held, new)).await??;
-        plan.carry_as_deltas(&baseline, |digest| {
-            let made = local.deltas.get(digest)?;
-            Some((made.entry_bytes, made.baselines.clone()))
-        });
-        Ok((plan, local))
-    }
-
-    fn make_all(
-        &self,
         held: Vec<Sourced<HeldBlob>>,
         new: Vec<Sourced<Descriptor>>,
     ) -> anyhow::Result<Local> {
+        self.run_as(held, new, |_| Wish::Delta).await
+    }
+
+    /// As [`Self::run`], where it is known what is to become of some blobs.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(super) async fn run_as(
+        self,
+        held: Vec<Sourced<HeldBlob>>,
+        new: Vec<Sourced<Descriptor>>,
+        wish: impl Fn(&Digest) -> Wish,
+    ) -> anyhow::Result<Local> {
+        let new = new.into_iter().filter(|new| new.blob.size >= BLOB_MIN_BYTES);
+        let candidate = |new: Sourced<Descriptor>| Candidate { wish: wish(&new.blob.digest), new };
+        let new: Vec<Candidate> =
+            new.map(candidate).filter(|candidate| candidate.wish != Wish::Nothing).collect();
+        tokio::task::spawn_blocking(move || self.make_all(held, new)).await?
+    }
+
+    /// What a former run decided; the blobs that are left, up to the last one that is not decided.
+    fn decided(&self, new: Vec<Candidate>) -> (Local, Vec<Candidate>) {
+        let (mut local, mut left) = (Local::default(), Vec::new());
+        for Candidate { new, wish } in new {
+            let digest = &new.blob.digest;
+            match self.work.as_ref().and_then(|work| work.verdict(digest)) {
+                Some(Verdict::Delta(delta)) => drop(local.deltas.insert(digest.clone(), delta)),
+                Some(Verdict::Raw) => left.push(Candidate { new, wish: Wish::Raw }),
+                None => left.push(Candidate { new, wish }),
+            }
+        }
+        let undecided = left.iter().rposition(|candidate| candidate.wish == Wish::Delta);
+        for Candidate { new, .. } in left.drain(undecided.map_or(0, |last| last + 1)..) {
+            if let Some(file) = self.work.as_ref().and_then(|work| work.blob(&new.blob)) {
+                local.raw.insert(new.blob.digest, Arc::new(file));
+            }
+        }
+        (local, left)
+    }
+
+    fn make_all(&self, held: Vec<Sourced<HeldBlob>>, new: Vec<Candidate>) -> anyhow::Result<Local> {
+        let (mut local, new) = self.decided(new);
+        if new.is_empty() {
+            return Ok(local);
+        }
         self.announce(&held, &new);
-        let mut local = Local::default();
         thread::scope(|scope| {
             let mut ahead = Ahead::new(scope, new, NEW_AT_ONCE, |new| self.ready(new));
             ahead.begin();
             let mut old = self.read_old(held)?;
             let mut proofs = VecDeque::new();
-            for (new, ready) in ahead {
+            for (Candidate { new, wish }, ready) in ahead {
                 let (descriptor, Ready { blob, apart }) = (new.blob, ready?);
                 let made = apart.and_then(|apart| {
+                    if wish == Wish::Raw {
+                        return Ok((Made::Raw(Arc::new(apart)), None));
+                    }
                     let apart = Arc::new(apart);
                     let recipe = RecipeProof::begin(scope, &apart, &descriptor);
-                    Ok((self.make(&descriptor, apart, &old)?, recipe))
+                    Ok((self.make(&descriptor, apart, &old)?, Some(recipe)))
                 });
                 match made {
-                    Ok((Made::Delta(made), recipe)) => {
+                    Ok((Made::Delta(made), Some(recipe))) => {
                         let (whole, workdir) = ((descriptor, blob), &self.options.workdir);
                         proofs.push_back(Proof::begin(
                             scope, whole, made, recipe, &old.plain, workdir,
                         ));
                     }
+                    Ok((Made::Delta(_), None)) => {}
                     Ok((Made::Raw(apart), _)) => {
                         old.add(&descriptor, &apart.plain, apart.plain_bytes)?;
                         self.keep_raw(
@@ -235,15 +296,29 @@ impl Maker {
         Ok(plain)
     }
 
-    fn ready(&self, new: &Sourced<Descriptor>) -> anyhow::Result<Ready> {
+    fn ready(&self, candidate: &Candidate) -> anyhow::Result<Ready> {
+        let new = &candidate.new;
         let Descriptor { digest, size, .. } = &new.blob;
-        let (blob, _) = self
-            .store
-            .read(&new.blob, &new.remotes, |blob| self.keep(blob))
-            .with_context(|| format!("cannot fetch blob `{digest}`"))?;
+        let blob = self.fetch(new).with_context(|| format!("cannot fetch blob `{digest}`"))?;
         let blob = Arc::new(blob);
         let apart = Apart::new(&blob, *size, &self.options.workdir);
         Ok(Ready { blob, apart })
+    }
+
+    /// The blob in a file, which stays for later runs if there is a folder for that.
+    fn fetch(&self, new: &Sourced<Descriptor>) -> anyhow::Result<File> {
+        let Some(work) = &self.work else {
+            return Ok(self.store.read(&new.blob, &new.remotes, |blob| self.keep(blob))?.0);
+        };
+        if let Some(file) = work.blob(&new.blob) {
+            return Ok(file);
+        }
+        let (file, path) = self.store.read(&new.blob, &new.remotes, |blob| {
+            let (mut file, path) = work.new_blob(&new.blob.digest).map_err(LayerError::Write)?;
+            io::copy(blob, &mut file)?;
+            anyhow::Ok((file, path))
+        })?;
+        Ok(file.persist(path).map_err(|error| LayerError::Write(error.error))?)
     }
 
     /// Puts bytes into a temporary file, and counts them.
@@ -267,7 +342,9 @@ impl Maker {
         match made {
             Ok(made) => {
                 self.finished(&descriptor.digest);
-                local.deltas.insert(descriptor.digest, made);
+                let delta = ProvedDelta::from(made);
+                self.decide(&descriptor.digest, &Verdict::Delta(delta.clone()));
+                local.deltas.insert(descriptor.digest, delta);
             }
             Err(error) => {
                 let why = format!("{:#}", anyhow::Error::new(error));
@@ -283,13 +360,20 @@ impl Maker {
     fn keep_raw(&self, local: &mut Local, descriptor: &Descriptor, blob: Arc<File>, why: &str) {
         let digest = &descriptor.digest;
         self.store.reporter.detail(format!("blob `{digest}` travels raw: {why}"));
+        self.decide(digest, &Verdict::Raw);
         self.finished(digest);
         local.raw.insert(digest.clone(), blob);
     }
 
-    fn announce(&self, held: &[Sourced<HeldBlob>], new: &[Sourced<Descriptor>]) {
+    fn decide(&self, digest: &Digest, verdict: &Verdict) {
+        if let Some(work) = &self.work {
+            work.keep(digest, verdict);
+        }
+    }
+
+    fn announce(&self, held: &[Sourced<HeldBlob>], new: &[Candidate]) {
         let old_bytes: u64 = held.iter().map(|held| held.blob.descriptor.size).sum();
-        let new_bytes: u64 = new.iter().map(|new| new.blob.size).sum();
+        let new_bytes: u64 = new.iter().map(|candidate| candidate.new.blob.size).sum();
         let blobs = format!("{} ({})", count(new.len() as u64, "blob"), format_bytes(new_bytes));
         let against = match held.len() as u64 {
             0 => String::new(),

@@ -1,20 +1,33 @@
 //! The entries of a payload around its blobs, in either format: everything but the blobs' bytes is
 //! known as soon as the plan stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use anyhow::Context as _;
 use bytes::Bytes;
 
 use crate::digest::Digest;
-use crate::failure::{Hinted, hinted};
+use crate::failure::{Hinted, Usage, hinted};
 use crate::manifest::Manifest;
-use crate::payload::index::{self, Entry, Image, Index, Travels};
-use crate::payload::{self, Fault, Kind, PlannedEntry, charon, oci_index, payload_length};
-use crate::plan::{Plan, PlannedBlob};
+use crate::payload::index::{
+    self, Entry, Image, Index, MadeDelta, Making, Travels, Volume, VolumeContent,
+};
+use crate::payload::{
+    self, Fault, Kind, PlannedEntry, charon, entry_starts, oci_index, part_entry_name,
+    payload_length,
+};
+use crate::plan::{DeltaEntry, Plan, PlannedBlob};
+use crate::units::format_bytes;
 
 use super::Format;
+use super::cut::{Item, Share, VOLUMES_MAX, cut};
 
-/// The entries of one payload.
+/// What an entry takes at most beside its bytes: headers, records, and its lines in the index.
+const AROUND_BYTES: u64 = 512;
+/// How often its name stands in all that.
+const AROUND_NAMES: u64 = 4;
+
+/// The entries of one payload, in all its volumes.
 pub(super) struct Entries {
     format: Format,
     index: Index,
@@ -22,7 +35,45 @@ pub(super) struct Entries {
     after: Vec<(String, Bytes)>,
     /// `payload_descriptor.json`, which says nothing of what was written; empty in kharon's format.
     descriptor: Vec<u8>,
-    payload_bytes: u64,
+    is_split: bool,
+    contents: Vec<Content>,
+    /// The length of each volume in bytes; of the payload, where it is not split.
+    lengths: Vec<u64>,
+}
+
+/// How a payload is split.
+#[derive(Clone, Debug)]
+pub(super) struct Split {
+    /// The most that a volume may have, in bytes.
+    pub(super) volume_bytes: u64,
+    /// How deltas were made, if there are any.
+    pub(super) making: Making,
+}
+
+/// What brings a blob: one entry, or where it was cut, one for each part.
+#[derive(Clone, Debug)]
+pub(super) struct Content {
+    pub(super) blob: Digest,
+    pub(super) parts: Vec<Part>,
+}
+
+/// An entry of a volume.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    /// The volume, from 0 on.
+    pub(super) volume: usize,
+    pub(super) name: String,
+    pub(super) size_bytes: u64,
+    /// Where its header begins in the volume.
+    pub(super) header_start: u64,
+    /// Where its bytes do.
+    pub(super) start: u64,
+}
+
+impl Content {
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.size_bytes).sum()
+    }
 }
 
 impl Entries {
@@ -30,8 +81,8 @@ impl Entries {
     ///
     /// # Errors
     /// When docker-charon's format was asked for and cannot hold the plan, when the plan is more than
-    /// a reader of payloads takes, and when it does not hang together.
-    pub(super) fn new(plan: &Plan, format: Format) -> anyhow::Result<Self> {
+    /// a reader of payloads takes, when it does not hang together, and when volumes are too small.
+    pub(super) fn new(plan: &Plan, format: Format, split: Option<&Split>) -> anyhow::Result<Self> {
         let manifests = plan.manifests.iter().map(|manifest| (&manifest.descriptor).into());
         let blobs = plan.blobs.iter().map(|blob| index::Blob {
             media_type: blob.descriptor.media_type.clone(),
@@ -46,6 +97,10 @@ impl Entries {
             manifests: manifests.collect(),
             blobs: blobs.collect(),
             baselines: plan.baselines.clone(),
+            plan: None,
+            volume: None,
+            volumes: Vec::new(),
+            making: split.and_then(|split| making(split, plan)),
             entries: Vec::new(),
         };
         let (before, after, descriptor) = match format {
@@ -55,17 +110,100 @@ impl Entries {
             }
         };
         payload::check_planned(&index, &plan.manifests).map_err(explain)?;
-        let mut entries = Self { format, index, before, after, descriptor, payload_bytes: 0 };
-        entries.payload_bytes = entries.length(plan)?;
+        let (is_split, contents, lengths) = (split.is_some(), Vec::new(), Vec::new());
+        let mut entries =
+            Self { format, index, before, after, descriptor, is_split, contents, lengths };
+        let packed: Vec<&PlannedBlob> = plan.packed().collect();
+        match split {
+            None => {
+                let whole = |(item, blob): (usize, &&PlannedBlob)| Share {
+                    item,
+                    range: 0..blob.packed_bytes(),
+                };
+                let shares = packed.iter().enumerate().map(whole).collect();
+                entries.place(&packed, &[shares])?;
+            }
+            Some(split) => entries.split(&packed, split.volume_bytes)?,
+        }
         Ok(entries)
     }
 
-    /// The length of the payload that will be written, in bytes.
-    pub(super) fn payload_bytes(&self) -> u64 {
-        self.payload_bytes
+    /// The entries of a payload that was split, as the `index` of one of its volumes has them; `plan` is what it
+    /// was made by.
+    ///
+    /// # Errors
+    /// When the index lists contents that the plan does not have.
+    pub(super) fn of_index(index: &Index, plan: &Plan) -> anyhow::Result<Self> {
+        let mut entries = Self {
+            format: Format::Kharon,
+            index: Index { volume: None, entries: Vec::new(), ..index.clone() },
+            before: layout_entries(index, &plan.manifests)?,
+            after: Vec::new(),
+            descriptor: Vec::new(),
+            is_split: true,
+            contents: Vec::new(),
+            lengths: Vec::new(),
+        };
+        let packed: Vec<&PlannedBlob> = plan.packed().collect();
+        let mut begun: HashMap<&str, (usize, u64)> = HashMap::new();
+        let mut wholes = HashMap::new();
+        for (item, blob) in packed.iter().enumerate() {
+            let digest = &blob.descriptor.digest;
+            wholes.insert(entries.name_of(blob), item);
+            wholes.insert(part_entry_name(digest, 0), item);
+        }
+        let mut volumes = Vec::with_capacity(index.volumes.len());
+        for volume in &index.volumes {
+            let mut shares = Vec::with_capacity(volume.contents.len());
+            for VolumeContent { name, size } in &volume.contents {
+                let stem = name.strip_prefix("parts/").and_then(|_| name.rsplit_once('/'));
+                let known = match stem {
+                    Some((stem, _)) => wholes.get(&format!("{stem}/0")),
+                    None => wholes.get(name),
+                };
+                let item = *known.with_context(|| format!("`{name}` is not planned"))?;
+                let (_, start) =
+                    begun.entry(stem.map_or(name, |(stem, _)| stem)).or_insert((item, 0));
+                let range = *start..*start + size;
+                *start = range.end;
+                shares.push(Share { item, range });
+            }
+            volumes.push(shares);
+        }
+        entries.place(&packed, &volumes)?;
+        if entries.index.volumes != index.volumes {
+            anyhow::bail!("the contents of the volumes are not those of the plan");
+        }
+        entries.index.plan.clone_from(&index.plan);
+        Ok(entries)
     }
 
-    /// The small entries before the blobs.
+    /// The length of the payload that will be written, in bytes, all volumes together.
+    pub(super) fn payload_bytes(&self) -> u64 {
+        self.lengths.iter().fold(0, |sum, length| sum.saturating_add(*length))
+    }
+
+    /// The length of each volume, in bytes.
+    pub(super) fn lengths(&self) -> &[u64] {
+        &self.lengths
+    }
+
+    /// Whether the payload comes in volumes, be it only one.
+    pub(super) fn is_split(&self) -> bool {
+        self.is_split
+    }
+
+    /// The payload's own index, but for what each volume adds.
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// What brings the blobs, in the order in which it is written.
+    pub(super) fn contents(&self) -> &[Content] {
+        &self.contents
+    }
+
+    /// The small entries before the blobs, in each volume.
     pub(super) fn before(&self) -> &[(String, Bytes)] {
         &self.before
     }
@@ -75,35 +213,138 @@ impl Entries {
         &self.after
     }
 
-    /// The entry that holds a blob, raw or as a delta, and its size in bytes.
-    pub(super) fn entry_of(&self, blob: &PlannedBlob) -> (String, u64) {
-        let digest = &blob.descriptor.digest;
-        match (self.format, &blob.travels) {
-            (_, Travels::Delta { .. }) => (payload::delta_entry_name(digest), blob.delta_bytes),
-            (Format::Kharon, _) => (digest.blob_path(), blob.descriptor.size),
-            (Format::Charon, _) => (charon::blob_entry_name(digest), blob.descriptor.size),
-        }
-    }
-
-    /// The last entry, which describes all `written` ones.
-    pub(super) fn last(&self, written: &[Entry]) -> anyhow::Result<(String, Vec<u8>)> {
+    /// The last entry of a volume, which describes all that were `written` into it.
+    pub(super) fn last(
+        &self,
+        volume: usize,
+        written: &[Entry],
+    ) -> anyhow::Result<(String, Vec<u8>)> {
         match self.format {
             Format::Kharon => {
-                let index = Index { entries: written.to_vec(), ..self.index.clone() };
+                let number = u32::try_from(volume + 1)?;
+                let index = Index {
+                    entries: written.to_vec(),
+                    volume: self.is_split().then_some(number),
+                    ..self.index.clone()
+                };
                 Ok((index::ENTRY_NAME.to_owned(), index.to_json()?))
             }
             Format::Charon => Ok((charon::ENTRY_NAME.to_owned(), self.descriptor.clone())),
         }
     }
 
-    fn length(&self, plan: &Plan) -> anyhow::Result<u64> {
+    /// The entry that holds a blob, raw or as a delta.
+    fn name_of(&self, blob: &PlannedBlob) -> String {
+        let digest = &blob.descriptor.digest;
+        match (self.format, &blob.travels) {
+            (_, Travels::Delta { .. }) => payload::delta_entry_name(digest),
+            (Format::Kharon, _) => digest.blob_path(),
+            (Format::Charon, _) => charon::blob_entry_name(digest),
+        }
+    }
+
+    /// Finds cuts with which no volume has more than `volume_bytes`.
+    fn split(&mut self, packed: &[&PlannedBlob], volume_bytes: u64) -> anyhow::Result<()> {
+        let items: Vec<Item> = packed
+            .iter()
+            .map(|blob| Item {
+                size_bytes: blob.packed_bytes(),
+                around_bytes: AROUND_BYTES + AROUND_NAMES * self.name_of(blob).len() as u64,
+            })
+            .collect();
+        // What an index with all contents takes is known when the cuts are, which depend on it.
+        let mut reserved_bytes = self.index.to_json()?.len() as u64 + AROUND_BYTES;
+        loop {
+            let around = self.before.iter().map(|(name, bytes)| {
+                let entry = AROUND_BYTES + AROUND_NAMES * name.len() as u64;
+                entry + bytes.len() as u64
+            });
+            let around_bytes = around.sum::<u64>().saturating_add(reserved_bytes);
+            let room_bytes = volume_bytes.saturating_sub(around_bytes);
+            let volumes = cut(&items, room_bytes)
+                .filter(|volumes| volumes.len() <= VOLUMES_MAX)
+                .ok_or_else(|| too_small(volume_bytes, around_bytes, &items))?;
+            let volumes = if volumes.is_empty() { vec![Vec::new()] } else { volumes };
+            self.place(packed, &volumes)?;
+            let longest = self.lengths.iter().copied().max().unwrap_or_default();
+            if longest <= volume_bytes {
+                return Ok(());
+            }
+            reserved_bytes = reserved_bytes.saturating_add(longest - volume_bytes + 1);
+        }
+    }
+
+    /// Puts the shares of each volume into it.
+    fn place(&mut self, packed: &[&PlannedBlob], volumes: &[Vec<Share>]) -> anyhow::Result<()> {
+        self.contents.clear();
+        self.lengths.clear();
+        let mut names: Vec<Vec<(String, u64)>> = Vec::with_capacity(volumes.len());
+        let mut at: Vec<(usize, usize)> = Vec::new();
+        for (volume, shares) in volumes.iter().enumerate() {
+            let mut entries = Vec::with_capacity(shares.len());
+            for Share { item, range } in shares {
+                let blob = packed[*item];
+                let is_whole = *range == (0..blob.packed_bytes());
+                if range.start == 0 {
+                    let digest = blob.descriptor.digest.clone();
+                    self.contents.push(Content { blob: digest, parts: Vec::new() });
+                }
+                let place = self.contents.len() - 1;
+                let content = &mut self.contents[place];
+                let name = if is_whole {
+                    self.name_of(blob)
+                } else {
+                    part_entry_name(&blob.descriptor.digest, content.parts.len() + 1)
+                };
+                let size_bytes = range.end - range.start;
+                entries.push((name.clone(), size_bytes));
+                at.push((place, self.contents[place].parts.len()));
+                let (header_start, start) = (0, 0);
+                let part = Part { volume, name, size_bytes, header_start, start };
+                self.contents[place].parts.push(part);
+            }
+            names.push(entries);
+        }
+        self.list_volumes(&names)?;
+        let mut at = at.into_iter();
+        for (volume, contents) in names.iter().enumerate() {
+            let starts = self.measure(volume, contents)?;
+            for (header_start, start) in starts {
+                if let Some((place, part)) = at.next() {
+                    let part = &mut self.contents[place].parts[part];
+                    (part.header_start, part.start) = (header_start, start);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes into the index what each volume holds, if the payload is split.
+    fn list_volumes(&mut self, names: &[Vec<(String, u64)>]) -> anyhow::Result<()> {
+        if !self.is_split {
+            return Ok(());
+        }
+        let listed = names.iter().map(|names| {
+            let contents = names.iter();
+            let contents =
+                contents.map(|(name, size)| VolumeContent { name: name.clone(), size: *size });
+            Volume { contents: contents.collect() }
+        });
+        self.index.volumes = listed.collect();
+        self.index.plan = Some(self.index.plan_digest()?);
+        Ok(())
+    }
+
+    /// Notes the length of a volume with these `contents`, and gives where their headers and bytes begin.
+    fn measure(
+        &mut self,
+        volume: usize,
+        contents: &[(String, u64)],
+    ) -> anyhow::Result<Vec<(u64, u64)>> {
         let small =
             |(name, bytes): &(String, Bytes)| (name.clone(), bytes.len() as u64, Kind::Small);
-        let blobs = plan.packed().map(|blob| {
-            let (entry, bytes) = self.entry_of(blob);
-            (entry, bytes, Kind::Streamed)
-        });
-        let planned: Vec<(String, u64, Kind)> = self
+        let blobs = contents.iter().map(|(name, size)| (name.clone(), *size, Kind::Streamed));
+        let mut planned: Vec<(String, u64, Kind)> = self
             .before
             .iter()
             .map(small)
@@ -120,19 +361,44 @@ impl Entries {
                 sha256: sha256.clone(),
             })
             .collect();
-        let (name, bytes) = self.last(&written)?;
+        let (name, bytes) = self.last(volume, &written)?;
         let (limit, found) = (index::INDEX_MAX_BYTES, bytes.len() as u64);
         if found > limit {
             return Err(explain(Fault::IndexTooLarge { name, limit, found }));
         }
-        let last = (name, bytes.len() as u64, Kind::Small);
-        let entries = planned.iter().chain([&last]);
-        Ok(payload_length(entries.map(|(name, size_bytes, kind)| PlannedEntry {
-            name,
-            size_bytes: *size_bytes,
-            kind: *kind,
-        })))
+        planned.push((name, found, Kind::Small));
+        let entries = || {
+            planned.iter().map(|(name, size_bytes, kind)| PlannedEntry {
+                name,
+                size_bytes: *size_bytes,
+                kind: *kind,
+            })
+        };
+        self.lengths.push(payload_length(entries()));
+        let starts = entry_starts(entries()).skip(self.before.len()).take(contents.len());
+        Ok(starts.collect())
     }
+}
+
+fn too_small(volume_bytes: u64, around_bytes: u64, items: &[Item]) -> anyhow::Error {
+    let contents = items.iter().map(|item| item.size_bytes).fold(0, u64::saturating_add);
+    let least = around_bytes.saturating_add(contents / VOLUMES_MAX as u64).saturating_add(1 << 20);
+    Usage::new(format!(
+        "volumes of {} are too small for what each of them holds, or would be more than {VOLUMES_MAX}",
+        format_bytes(volume_bytes)
+    ))
+    .with_hint(format!("use `--volume-size` with {} or more", format_bytes(least)))
+    .into()
+}
+
+/// How the deltas of `plan` were made, if it has any.
+fn making(split: &Split, plan: &Plan) -> Option<Making> {
+    let deltas = plan.blobs.iter().filter_map(|planned| {
+        let DeltaEntry { size_bytes, sha256 } = planned.delta.clone()?;
+        Some(MadeDelta { blob: planned.descriptor.digest.clone(), size: size_bytes, sha256 })
+    });
+    let deltas: Vec<MadeDelta> = deltas.collect();
+    (!deltas.is_empty()).then(|| Making { deltas, ..split.making.clone() })
 }
 
 /// The manifests of docker-charon's format, one for each image.
@@ -229,7 +495,7 @@ mod tests {
 
     fn refused(images: Vec<Image>, manifests: Vec<Manifest>) -> String {
         let plan = Plan { images, manifests, blobs: Vec::new(), baselines: Vec::new() };
-        let error = Entries::new(&plan, Format::Kharon).err().expect("an error");
+        let error = Entries::new(&plan, Format::Kharon, None).err().expect("an error");
         format!("{error:#}; {}", hints(&error).join("; "))
     }
 
@@ -242,7 +508,7 @@ mod tests {
             blobs: Vec::new(),
             baselines: Vec::new(),
         };
-        assert!(Entries::new(&good, Format::Kharon).is_ok());
+        assert!(Entries::new(&good, Format::Kharon, None).is_ok());
         let too_many = refused(vec![image(&large)], vec![large; 65]);
         let too_long = usize::try_from(index::INDEX_MAX_BYTES).expect("small");
         let long_name = Image { name: "x".repeat(too_long), ..image(&small) };
@@ -279,7 +545,7 @@ mod tests {
             descriptor: descriptor.clone(),
             travels: travels(at),
             source: source.clone(),
-            delta_bytes: 0,
+            delta: None,
         });
         let (tag, digest) = ("1".parse().expect("valid"), Some(manifest.digest().clone()));
         let tags = vec![TagTarget { tag, digest, former: Vec::new() }];
@@ -290,8 +556,8 @@ mod tests {
             baselines: Vec::new(),
             manifests: vec![manifest],
         };
-        assert!(Entries::new(&plan, Format::Kharon).is_ok());
-        let error = Entries::new(&plan, Format::Charon).err().expect("an error");
+        assert!(Entries::new(&plan, Format::Kharon, None).is_ok());
+        let error = Entries::new(&plan, Format::Charon, None).err().expect("an error");
         assert_eq!(ExitCode::of(&error), ExitCode::Usage);
         assert!(error.to_string().contains(&format!("found `{layer}` left out")), "{error}");
         assert!(hints(&error).concat().contains("--foreign-layers"));

@@ -7,7 +7,6 @@
 //! order, so the segment that is due next always has its room and its connection.
 
 use std::fs::File;
-use std::io::Read as _;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::progress::{Event, Reporter};
 use crate::registry::RemoteBlob;
-use crate::window::Window;
+use crate::window::read_exact_at;
 
 use super::hedge::Raced;
 use super::pace::Pace;
@@ -43,7 +42,18 @@ const SEGMENT_MIN_BYTES: u64 = 256 * 1024;
 /// What one large entry of the payload is made of.
 pub(super) struct Download {
     pub(super) entry: NewEntry,
+    /// What a former run wrote of it, from its beginning on.
+    pub(super) kept: Vec<KeptBytes>,
     pub(super) source: Source,
+}
+
+/// Bytes of an entry in what a former run wrote.
+#[derive(Clone, Debug)]
+pub(super) struct KeptBytes {
+    pub(super) file: Arc<File>,
+    /// Where they begin in the file.
+    pub(super) start: u64,
+    pub(super) bytes: u64,
 }
 
 /// Where the bytes of an entry are.
@@ -64,6 +74,8 @@ enum Ranges {
 
 struct Blob {
     entry: NewEntry,
+    /// From where on the source is asked.
+    fresh_from: u64,
     source: Source,
     ranges: watch::Sender<Ranges>,
 }
@@ -72,12 +84,16 @@ struct Segment {
     ordinal: usize,
     blob: Arc<Blob>,
     range: Range<u64>,
+    /// What a former run wrote of it: all or nothing.
+    kept: Option<KeptBytes>,
 }
 
 /// One segment's bytes on their way to the writer.
 struct Lane {
     ordinal: usize,
     begins: Option<Piece>,
+    /// What its bytes are to the writer.
+    as_piece: fn(Vec<Bytes>) -> Piece,
     batches: mpsc::UnboundedReceiver<anyhow::Result<Batch>>,
     ends_blob: bool,
     _room: OwnedSemaphorePermit,
@@ -131,15 +147,18 @@ async fn dispatch(
     let mut tasks = JoinSet::new();
     let mut ordinal = 0;
     for download in downloads {
-        let Download { entry, source } = download;
+        let Download { entry, kept, source } = download;
         let size_bytes = entry.size_bytes;
         let mut begins = Some(Piece::Begin(entry.clone()));
         let ranges = watch::Sender::new(Ranges::Unknown);
-        let blob = Arc::new(Blob { entry, source, ranges });
+        let fresh_from = kept.iter().map(|kept| kept.bytes).sum();
+        let blob = Arc::new(Blob { entry, fresh_from, source, ranges });
         let mut next = 0;
         // An empty blob has one empty segment.
         while next < size_bytes || begins.is_some() {
-            let range = next..size_bytes.min(next + shared.pace.segment_bytes());
+            let kept = kept_at(&kept, next);
+            let limit = kept.as_ref().map_or(size_bytes, |kept| next + kept.bytes);
+            let range = next..limit.min(next + shared.pace.segment_bytes());
             next = range.end;
             let window = window_bytes(&range);
             let permit = Arc::clone(&room).acquire_many_owned(window).await?;
@@ -149,11 +168,12 @@ async fn dispatch(
             let lane = Lane {
                 ordinal,
                 begins: begins.take(),
+                as_piece: if kept.is_some() { Piece::Kept } else { Piece::Bytes },
                 batches,
                 ends_blob: range.end == size_bytes,
                 _room: permit,
             };
-            let segment = Segment { ordinal, blob: Arc::clone(&blob), range };
+            let segment = Segment { ordinal, blob: Arc::clone(&blob), range, kept };
             let shared = Arc::clone(&shared);
             tasks.spawn(async move {
                 let mut outlet = Outlet::new(sender, window as usize);
@@ -174,6 +194,20 @@ async fn dispatch(
     Ok(())
 }
 
+/// What was kept of a blob from its byte `at` on, as far as one file has it.
+fn kept_at(kept: &[KeptBytes], at: u64) -> Option<KeptBytes> {
+    let mut begins = 0;
+    for part in kept {
+        let passed = at - begins;
+        if passed < part.bytes {
+            let (start, bytes) = (part.start + passed, part.bytes - passed);
+            return Some(KeptBytes { file: Arc::clone(&part.file), start, bytes });
+        }
+        begins += part.bytes;
+    }
+    None
+}
+
 /// The room that a segment holds. A stream that cannot be cut goes on within it.
 fn window_bytes(range: &Range<u64>) -> u32 {
     u32::try_from((range.end - range.start).clamp(1, WINDOW_MAX_BYTES)).unwrap_or(u32::MAX)
@@ -192,7 +226,7 @@ async fn hand_over(
     let mut asked = Instant::now();
     while let Some(batch) = lane.batches.recv().await {
         let came = Instant::now();
-        pieces.send(Piece::Bytes(batch?.pieces)).await.map_err(|_| closed())?;
+        pieces.send((lane.as_piece)(batch?.pieces)).await.map_err(|_| closed())?;
         let taken = Instant::now();
         shared.pace.handed_over(came - asked, taken - came);
         asked = taken;
@@ -259,9 +293,12 @@ async fn fetch_segment(
         let (digest, bytes) = (blob.clone(), *size_bytes);
         shared.reporter.report(Event::BlobStarted { digest, bytes });
     }
-    let fetched = match &segment.blob.source {
-        Source::Registry(remote) => fetch_range(remote, &segment, outlet, shared).await,
-        Source::File(file) => read_range(file, &segment, outlet, shared).await,
+    let fetched = match (&segment.kept, &segment.blob.source) {
+        (Some(kept), _) => read_range(&kept.file, kept.start, &segment, outlet, shared).await,
+        (None, Source::Registry(remote)) => fetch_range(remote, &segment, outlet, shared).await,
+        (None, Source::File(file)) => {
+            read_range(file, segment.range.start, &segment, outlet, shared).await
+        }
     };
     match fetched {
         Ok(()) => outlet.flush().await,
@@ -276,17 +313,18 @@ async fn fetch_range(
     outlet: &mut Outlet,
     shared: &Shared,
 ) -> anyhow::Result<()> {
-    let Segment { ordinal, blob, range } = segment;
-    if range.start > 0 && wait_for_ranges(blob).await == Ranges::Ignored {
+    let Segment { ordinal, blob, range, .. } = segment;
+    let is_first = range.start == blob.fresh_from;
+    if !is_first && wait_for_ranges(blob).await == Ranges::Ignored {
         return Ok(());
     }
     if range.is_empty() {
         return Ok(());
     }
     let is_due = || shared.due.load(Ordering::Relaxed) == *ordinal;
-    let mut stream = if range.start == 0 {
+    let mut stream = if is_first {
         let started = Instant::now();
-        let stream = remote.open(range.clone()).await?;
+        let stream = remote.open_rest(range.clone()).await?;
         let ignored = stream.extent().end > range.end;
         blob.ranges.send_replace(if ignored { Ranges::Ignored } else { Ranges::Honoured });
         Raced::opened(stream, started, remote.clone(), &shared.pace, is_due)
@@ -299,20 +337,27 @@ async fn fetch_range(
     Ok(())
 }
 
+/// Hands out the segment's bytes from `file`, where they begin at `start`.
 async fn read_range(
     file: &Arc<File>,
+    start: u64,
     segment: &Segment,
     outlet: &mut Outlet,
     shared: &Shared,
 ) -> anyhow::Result<()> {
-    let range = segment.range.clone();
-    let mut part = Window::new(Arc::clone(file), range.start, range.end - range.start);
-    let read = move || {
-        let mut bytes = Vec::new();
-        part.read_to_end(&mut bytes).map(|_| Bytes::from(bytes))
-    };
-    let bytes = tokio::task::spawn_blocking(read).await??;
-    hand_out(bytes, &segment.blob, outlet, shared).await
+    let (mut at, end) = (start, start + (segment.range.end - segment.range.start));
+    while at < end {
+        let length = usize::try_from(end - at).map_or(BATCH_BYTES, |left| left.min(BATCH_BYTES));
+        let file = Arc::clone(file);
+        let read = move || {
+            let mut bytes = vec![0; length];
+            read_exact_at(&file, at, &mut bytes).map(|()| Bytes::from(bytes))
+        };
+        let bytes = tokio::task::spawn_blocking(read).await??;
+        hand_out(bytes, &segment.blob, outlet, shared).await?;
+        at += length as u64;
+    }
+    Ok(())
 }
 
 async fn hand_out(

@@ -3,13 +3,16 @@
 //! Resolve, plan, pack. Nothing is written before the plan stands, and the plan follows from the
 //! registries' answers and the baseline alone.
 
+mod again;
 mod against;
 mod baseline;
 mod check;
+mod cut;
 mod deltas;
 mod entries;
 mod fetch;
 mod hedge;
+mod key;
 mod list;
 mod old;
 mod output;
@@ -20,54 +23,82 @@ mod proof;
 mod referrers;
 mod request;
 mod resolve;
+mod session;
 mod sources;
 mod store;
 mod summary;
 mod walk;
+mod work;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 
+use crate::digest::Digest;
 use crate::failure::Usage;
 use crate::names;
-use crate::plan::{Baseline, Choice, Contradiction, ForeignLayers, Plan, Wanted};
+use crate::payload::Payload;
+use crate::plan::{Baseline, Choice, Contradiction, ForeignLayers, HeldBlob, Plan, Wanted};
 use crate::platform::Platform;
 use crate::progress::{Event, Reporter};
 use crate::reference::RegistryHost;
-use crate::registry::Registries;
+use crate::registry::{CredentialStore, Registries};
 use crate::units::{count, format_bytes};
 
+pub use again::{VolumeRequest, make_volume};
 pub use list::{ImageName, lines_of_list, parse_images};
 pub use output::Destination;
 pub use referrers::Referrers;
-pub use request::{DEFAULT_JOBS, DeltaRequest, Deltas, Format, MakeRequest, Recompress};
+pub use request::{DEFAULT_JOBS, DeltaRequest, Deltas, Format, MakeRequest, Recompress, Resume};
 pub use summary::{Cost, ImageSummary, PlatformSummary, Quota, Summary};
 
 use deltas::{Local, Maker};
-use entries::Entries;
-use pack::{Abandoned, Piece};
+use entries::{Entries, Split};
+use output::{FormerBytes, Outputs, Shape, Written};
+use pack::{Abandoned, DamagedKept, Piece};
 use referrers::Fate;
 use resolve::Resolver;
+use session::Session;
 use sources::Sources;
+use work::WorkFolder;
 
 /// How many pieces may wait for the writer: enough to keep it busy, little enough to stay small.
 const PIECES_WAITING_MAX: usize = 8;
 /// How many requests for manifests are under way at once, whatever the number of blob streams.
 const REQUESTS_AT_ONCE: usize = 16;
 
+/// What travels and what deltas may be made against, before any are made.
+struct Ground {
+    plan: Plan,
+    /// The old blobs that are looked at.
+    old: Vec<HeldBlob>,
+    manifest_requests: u64,
+}
+
 /// A plan that stands, ready to be carried out.
 pub struct Planned {
     plan: Plan,
-    entries: Entries,
+    entries: Arc<Entries>,
     summary: Summary,
     registries: Registries,
     local: Local,
     jobs: usize,
     foreign_layers: ForeignLayers,
+    reporter: Arc<dyn Reporter>,
+}
+
+/// A request, with the registries and files that it names opened.
+struct Job {
+    request: MakeRequest,
+    registries: Registries,
+    baseline: Baseline,
+    payloads: Vec<Payload>,
+    /// What the files of the baseline say.
+    against: Vec<Digest>,
     reporter: Arc<dyn Reporter>,
 }
 
@@ -80,86 +111,13 @@ pub async fn plan_payload(
     request: MakeRequest,
     reporter: Arc<dyn Reporter>,
 ) -> anyhow::Result<Planned> {
-    refuse_nonsense(&request)?;
-    let mut baseline = Baseline::default();
-    let payloads = against::add_files(&mut baseline, &request, reporter.as_ref())?;
-    let MakeRequest { connections, credentials, .. } = request;
-    let registries = Registries::new(connections, credentials, Arc::clone(&reporter));
-    let referrers = match (request.referrers, request.format) {
-        (Referrers::Leave, _) => Fate::LeftAsAsked,
-        (Referrers::Include, Format::Charon) => Fate::NotInFormat,
-        (Referrers::Include, Format::Kharon) => Fate::Travel,
-    };
-    let mut platforms: Vec<Platform> = Vec::new();
-    for platform in request.platforms {
-        if !platforms.contains(&platform) {
-            platforms.push(platform);
-        }
-    }
-    let resolver =
-        Resolver::new(&registries, reporter.as_ref(), &platforms, referrers, REQUESTS_AT_ONCE);
-    reporter.phase(format!("resolving {}", count(request.wanted.len() as u64, "image")));
-    baseline::add_images(&mut baseline, &resolver, &request.already_transferred, &request.names)
-        .await?;
-    let skipped: BTreeSet<_> =
-        request.already_transferred.iter().map(|image| &image.reference).collect();
-    let wanted = try_join_all(request.wanted.iter().map(|image| async {
-        let choice = if skipped.contains(&image.reference) {
-            Choice::Skip
-        } else {
-            Choice::Carry(Box::new(resolver.resolve(&image.reference).await?))
-        };
-        anyhow::Ok(Wanted {
-            name: image.name.clone(),
-            reference: image.reference.clone(),
-            repository: request.names.of(&image.reference)?,
-            choice,
-        })
-    }))
-    .await?;
-    let requests = resolver.manifest_requests();
-    let mut plan = Plan::new(wanted, &baseline, request.foreign_layers).map_err(explain)?;
-    report_left_out(&plan, reporter.as_ref());
-    let sources = Sources { registries: &registries, foreign_layers: request.foreign_layers };
-    let mut local = Local::default();
-    if request.format == Format::Kharon && wants_deltas(&request.delta, &baseline) {
-        let at_hand = sources::at_hand(&baseline, &payloads, &request.delta);
-        let old = old::choose(&at_hand, &plan);
-        if old.left_blobs > 0 {
-            reporter.note(format!(
-                "{} of the baseline ({}) are not looked at for deltas: reading them would take longer than they save",
-                count(old.left_blobs, "blob"),
-                format_bytes(old.left_bytes)
-            ));
-        }
-        let (held, new) = (sources.held(&old.chosen), sources.new_blobs(&plan)?);
-        let is_of_use = !old.chosen.is_empty() || request.delta.recompress == Recompress::Yes;
-        if is_of_use
-            && let Some(maker) = Maker::new(request.delta, payloads, Arc::clone(&reporter))?
-        {
-            (plan, local) = maker.run(plan, baseline, held, new).await?;
-        }
-    }
-    let entries = Entries::new(&plan, request.format)?;
-    let summary = Summary::new(
-        &plan,
-        entries.payload_bytes(),
-        requests,
-        quotas(&request.wanted, &registries),
-    );
-    Ok(Planned {
-        plan,
-        entries,
-        summary,
-        registries,
-        local,
-        jobs: request.jobs.get(),
-        foreign_layers: request.foreign_layers,
-        reporter,
-    })
+    let mut job = Job::begin(request, reporter)?;
+    let ground = job.resolve().await?;
+    job.plan(ground, None).await
 }
 
-/// Makes the payload of `request` and writes it to `destination`.
+/// Makes the payload of `request` and writes it to `destination`. Where that is a file, and a former run of the same
+/// request was interrupted, it goes on where that one was, unless the request says otherwise.
 ///
 /// # Errors
 /// As [`plan_payload`] and [`Planned::write`].
@@ -168,7 +126,140 @@ pub async fn make_payload(
     destination: Destination,
     reporter: Arc<dyn Reporter>,
 ) -> anyhow::Result<Summary> {
-    plan_payload(request, reporter).await?.write(destination).await
+    let mut job = Job::begin(request, reporter)?;
+    let Some(file) = destination.resumable()?.map(Path::to_owned) else {
+        let ground = job.resolve().await?;
+        return job.plan(ground, None).await?.write(destination).await;
+    };
+    let (mut session, ground) = job.open_session(&file)?;
+    let ground = match ground {
+        Some(ground) => ground,
+        None => job.resolve().await?,
+    };
+    let entries = Entries::new(&ground.plan, job.request.format, None)?;
+    session.save(&ground, entries.index())?;
+    job.plan(ground, session.work()).await?.write_in(destination, Some(&session)).await
+}
+
+impl Job {
+    fn begin(mut request: MakeRequest, reporter: Arc<dyn Reporter>) -> anyhow::Result<Self> {
+        refuse_nonsense(&request)?;
+        let mut baseline = Baseline::default();
+        let (payloads, against) = against::add_files(&mut baseline, &request, reporter.as_ref())?;
+        let connections = std::mem::take(&mut request.connections);
+        let anonymous = CredentialStore::anonymous();
+        let credentials = std::mem::replace(&mut request.credentials, anonymous);
+        let registries = Registries::new(connections, credentials, Arc::clone(&reporter));
+        Ok(Self { request, registries, baseline, payloads, against, reporter })
+    }
+
+    fn open_session(&self, file: &Path) -> anyhow::Result<(Session, Option<Ground>)> {
+        let key = key::of(&self.request, file, &self.against);
+        let workdir = self.request.delta.workdir.clone().unwrap_or_else(std::env::temp_dir);
+        let resume = self.request.resume;
+        Session::open(file, key, resume, Some(&workdir), self.reporter.as_ref())
+    }
+
+    /// Asks registries what travels.
+    async fn resolve(&mut self) -> anyhow::Result<Ground> {
+        let request = &self.request;
+        let referrers = match (request.referrers, request.format) {
+            (Referrers::Leave, _) => Fate::LeftAsAsked,
+            (Referrers::Include, Format::Charon) => Fate::NotInFormat,
+            (Referrers::Include, Format::Kharon) => Fate::Travel,
+        };
+        let mut platforms: Vec<Platform> = Vec::new();
+        for platform in &request.platforms {
+            if !platforms.contains(platform) {
+                platforms.push(platform.clone());
+            }
+        }
+        let reporter = self.reporter.as_ref();
+        let resolver =
+            Resolver::new(&self.registries, reporter, &platforms, referrers, REQUESTS_AT_ONCE);
+        reporter.phase(format!("resolving {}", count(request.wanted.len() as u64, "image")));
+        let already = &request.already_transferred;
+        baseline::add_images(&mut self.baseline, &resolver, already, &request.names).await?;
+        let skipped: BTreeSet<_> =
+            request.already_transferred.iter().map(|image| &image.reference).collect();
+        let wanted = try_join_all(request.wanted.iter().map(|image| async {
+            let choice = if skipped.contains(&image.reference) {
+                Choice::Skip
+            } else {
+                Choice::Carry(Box::new(resolver.resolve(&image.reference).await?))
+            };
+            anyhow::Ok(Wanted {
+                name: image.name.clone(),
+                reference: image.reference.clone(),
+                repository: request.names.of(&image.reference)?,
+                choice,
+            })
+        }))
+        .await?;
+        let plan = Plan::new(wanted, &self.baseline, request.foreign_layers).map_err(explain)?;
+        report_left_out(&plan, reporter);
+        let old = self.choose_old(&plan);
+        Ok(Ground { plan, old, manifest_requests: resolver.manifest_requests() })
+    }
+
+    /// The old blobs that deltas of what `plan` carries are made against.
+    fn choose_old(&self, plan: &Plan) -> Vec<HeldBlob> {
+        if !self.may_make_deltas() {
+            return Vec::new();
+        }
+        let at_hand = sources::at_hand(&self.baseline, &self.payloads, &self.request.delta);
+        let old = old::choose(&at_hand, plan);
+        if old.left_blobs > 0 {
+            self.reporter.note(format!(
+                "{} of the baseline ({}) are not looked at for deltas: reading them would take longer than they save",
+                count(old.left_blobs, "blob"),
+                format_bytes(old.left_bytes)
+            ));
+        }
+        old.chosen.into_iter().cloned().collect()
+    }
+
+    fn may_make_deltas(&self) -> bool {
+        self.request.format == Format::Kharon && self.request.delta.deltas == Deltas::Auto
+    }
+
+    fn split(&self, ground: &Ground) -> Option<Split> {
+        let volume_bytes = self.request.volume_bytes?;
+        let making = self.request.delta.making(&ground.old);
+        Some(Split { volume_bytes, making })
+    }
+
+    /// Makes deltas where they are of use, and with that decides how every blob travels.
+    async fn plan(self, ground: Ground, work: Option<&WorkFolder>) -> anyhow::Result<Planned> {
+        let split = self.split(&ground);
+        let may_make_deltas = self.may_make_deltas();
+        let Self { request, registries, payloads, reporter, .. } = self;
+        let Ground { mut plan, old, manifest_requests } = ground;
+        let sources = Sources { registries: &registries, foreign_layers: request.foreign_layers };
+        let mut local = Local::default();
+        let is_of_use = !old.is_empty() || request.delta.recompress == Recompress::Yes;
+        if may_make_deltas && is_of_use {
+            let (held, new) = (sources.held(&old), sources.new_blobs(&plan)?);
+            let maker = Maker::new(request.delta, payloads, work.cloned(), Arc::clone(&reporter))?;
+            if let Some(maker) = maker {
+                local = maker.run(held, new).await?;
+                local.note_in(&mut plan, &old);
+            }
+        }
+        let entries = Entries::new(&plan, request.format, split.as_ref())?;
+        let quotas = quotas(&request.wanted, &registries);
+        let summary = Summary::new(&plan, &entries, manifest_requests, quotas);
+        Ok(Planned {
+            plan,
+            entries: Arc::new(entries),
+            summary,
+            registries,
+            local,
+            jobs: request.jobs.get(),
+            foreign_layers: request.foreign_layers,
+            reporter,
+        })
+    }
 }
 
 impl Planned {
@@ -188,25 +279,57 @@ impl Planned {
     /// When a registry fails or sends content that is not what its digest says, or when the
     /// destination cannot be written. A file at the destination is then what it was before.
     pub async fn write(self, destination: Destination) -> anyhow::Result<Summary> {
-        let Self { plan, entries, summary, registries, local, jobs, foreign_layers, reporter } =
-            self;
-        let output = output::Output::open(destination, entries.payload_bytes())?;
-        let sources = Sources { registries: &registries, foreign_layers };
-        let downloads = sources.downloads(&plan, &entries, &local)?;
+        self.write_in(destination, None).await
+    }
+
+    async fn write_in(
+        self,
+        destination: Destination,
+        session: Option<&Session>,
+    ) -> anyhow::Result<Summary> {
+        let shape = if self.entries.is_split() { Shape::Volumes } else { Shape::Whole };
+        let former = session.map_or(FormerBytes::Discard, Session::former);
+        let outputs = Outputs::new(destination, self.entries.lengths(), shape, former)?;
+        self.write_to(outputs, session).await
+    }
+
+    async fn write_to(
+        mut self,
+        outputs: Outputs,
+        session: Option<&Session>,
+    ) -> anyhow::Result<Summary> {
+        let outputs = Arc::new(outputs);
+        let written = loop {
+            let error = match self.try_to_write(&outputs).await {
+                Ok(written) => break written,
+                Err(error) => error,
+            };
+            // What a former run wrote is believed until it turns out wrong.
+            let Some(damaged) = error.downcast_ref::<DamagedKept>() else { return Err(error) };
+            self.reporter.warn(format!("{damaged}: it is fetched again"));
+            outputs.cut(damaged.volume, damaged.header_start)?;
+        };
+        outputs.commit(&written, || session.into_iter().for_each(Session::end))?;
+        self.summary.files = outputs.paths();
+        Ok(self.summary)
+    }
+
+    async fn try_to_write(&self, outputs: &Arc<Outputs>) -> anyhow::Result<Vec<Written>> {
+        let Self { registries, foreign_layers, reporter, .. } = self;
+        let sources = Sources { registries, foreign_layers: *foreign_layers };
+        let downloads = sources.downloads(&self.plan, &self.entries, &self.local, outputs)?;
         reporter.report(Event::Total {
             blobs: downloads.len() as u64,
             bytes: downloads.iter().map(|download| download.entry.size_bytes).sum(),
         });
         let (pieces, waiting) = mpsc::channel(PIECES_WAITING_MAX);
-        let entries = Arc::new(entries);
-        let (for_writer, events) = (Arc::clone(&entries), Arc::clone(&reporter));
+        let (outputs, entries) = (Arc::clone(outputs), Arc::clone(&self.entries));
+        let events = Arc::clone(reporter);
         let writer = tokio::task::spawn_blocking(move || {
-            pack::write_payload(output, waiting, &for_writer, &events)
+            pack::write_payload(&outputs, waiting, &entries, &events)
         });
         let sent = async {
-            send_small(&pieces, entries.before()).await?;
-            fetch::fetch_in_order(downloads, jobs, &pieces, reporter).await?;
-            send_small(&pieces, entries.after()).await?;
+            fetch::fetch_in_order(downloads, self.jobs, &pieces, Arc::clone(reporter)).await?;
             pieces.send(Piece::Complete).await?;
             anyhow::Ok(())
         }
@@ -214,22 +337,12 @@ impl Planned {
         drop(pieces);
         let written = writer.await.context("the payload's writer broke off")?;
         match (sent, written) {
-            (Ok(()), Ok(())) => Ok(summary),
+            (Ok(()), Ok(written)) => Ok(written),
             // Where the writer failed, the senders only noticed that it was gone.
             (_, Err(error)) if !error.is::<Abandoned>() => Err(error),
             (Err(error), _) | (Ok(()), Err(error)) => Err(error),
         }
     }
-}
-
-async fn send_small(
-    pieces: &mpsc::Sender<Piece>,
-    entries: &[(String, bytes::Bytes)],
-) -> anyhow::Result<()> {
-    for (entry, bytes) in entries {
-        pieces.send(Piece::Small { entry: entry.clone(), bytes: bytes.clone() }).await?;
-    }
-    Ok(())
 }
 
 fn refuse_nonsense(request: &MakeRequest) -> anyhow::Result<()> {
@@ -289,10 +402,4 @@ fn quotas(images: &[ImageName], registries: &Registries) -> Vec<Quota> {
         Some(Quota::new(host.to_string(), &quota))
     };
     hosts.into_iter().filter_map(quota).collect()
-}
-
-/// Whether there is anything to make deltas against, or layers are to be packed better anyhow.
-fn wants_deltas(request: &DeltaRequest, baseline: &Baseline) -> bool {
-    request.deltas == Deltas::Auto
-        && (request.recompress == Recompress::Yes || !baseline.blobs().is_empty())
 }

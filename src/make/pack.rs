@@ -1,5 +1,5 @@
-//! The sequential writer of a payload: has each blob checked beside writing it, and puts the payload
-//! in place only when everything is in it.
+//! The sequential writer of a payload: has each blob checked beside writing it, goes from volume to
+//! volume, and puts the payload in place only when everything is in it.
 
 use std::sync::Arc;
 
@@ -12,99 +12,105 @@ use crate::failure::FromRegistry;
 use crate::payload::Writer;
 use crate::progress::{Arrival, Event, Reporter};
 
-use super::check::Checker;
-use super::entries::Entries;
-use super::output::Output;
+use super::check::{Checker, Parts};
+use super::entries::{Content, Entries, Part};
+use super::output::{Output, Outputs, Written};
 
-/// What comes next in the payload.
+const CANNOT_WRITE: &str = "cannot write the payload";
+
+/// What comes next in the payload. The small entries come by themselves.
 pub(super) enum Piece {
-    /// A whole small entry.
-    Small { entry: String, bytes: Bytes },
-    /// A large entry begins.
+    /// What brings a blob begins.
     Begin(NewEntry),
-    /// The next bytes of the entry.
+    /// The next bytes of it.
     Bytes(Vec<Bytes>),
-    /// The entry ends.
+    /// The next bytes of it, which a former run wrote.
+    Kept(Vec<Bytes>),
+    /// It ends.
     End,
     /// Everything is there; nothing comes after this.
     Complete,
 }
 
-/// A large entry: a blob as it is, or the delta that rebuilds it.
+/// A blob as it is, or the delta that rebuilds it.
 #[derive(Clone, Debug)]
 pub(super) struct NewEntry {
-    pub(super) name: String,
+    /// Its place among the contents of the payload.
+    pub(super) content: usize,
     pub(super) size_bytes: u64,
-    /// The digest of the entry's bytes.
+    /// The digest of these bytes.
     pub(super) digest: Digest,
-    /// The blob that it brings.
+    /// The blob that they bring.
     pub(super) blob: Digest,
     /// The image that this is carried for.
     pub(super) image: String,
 }
 
-/// An entry that is being written.
-struct Open {
-    entry: NewEntry,
-    /// How many bytes are still to come.
-    left_bytes: u64,
+/// What a former run wrote and what it took up again are not the blob that was expected.
+#[derive(Debug, thiserror::Error)]
+#[error("what a former run wrote of blob `{blob}` does not fit")]
+pub(super) struct DamagedKept {
+    blob: Digest,
+    /// The volume in which it begins.
+    pub(super) volume: usize,
+    /// Where its entry begins there.
+    pub(super) header_start: u64,
 }
 
-/// Writes the pieces to `output` and commits it; `entries` names the
-/// entries and makes the last one out of all others. Blocks: for a thread of its own.
+/// A content that is being written.
+struct Open<'a> {
+    entry: NewEntry,
+    content: &'a Content,
+    /// Which of its parts.
+    part: usize,
+    /// How many bytes of the part are still to come.
+    left_bytes: u64,
+    has_kept: bool,
+}
+
+/// Whether bytes go into the output or stand there already.
+#[derive(Clone, Copy)]
+enum Put {
+    Write,
+    Keep,
+}
+
+/// Writes the pieces to `outputs`; `entries` names the entries and makes the last one of each volume out
+/// of all others. Blocks: for a thread of its own.
 ///
 /// # Errors
-/// When the output cannot be written, when a blob is not what its digest says, or when the pieces
-/// end before [`Piece::Complete`]. The output is then left as it is and not committed.
+/// When an output cannot be written, when a blob is not what its digest says, or when the pieces
+/// end before [`Piece::Complete`]. The outputs are then left as they are and not committed.
 pub(super) fn write_payload(
-    output: Output,
+    outputs: &Outputs,
     pieces: mpsc::Receiver<Piece>,
     entries: &Entries,
     reporter: &Arc<dyn Reporter>,
-) -> anyhow::Result<()> {
-    let cannot_write = "cannot write the payload";
-    let mut writer = Writer::new(output);
+) -> anyhow::Result<Vec<Written>> {
+    let mut volumes = Volumes { outputs, entries, open: None, next: 0, written: Vec::new() };
     std::thread::scope(|scope| {
         let checker = Checker::start(scope);
-        write_pieces(&mut writer, pieces, &checker, reporter)
+        write_pieces(&mut volumes, pieces, &checker, reporter)
     })?;
-    let (entry, bytes) = entries.last(writer.entries())?;
-    writer.add(&entry, &bytes).context(cannot_write)?;
-    let output = writer.finish().context(cannot_write)?;
-    output.commit()
+    volumes.finish()
 }
 
 fn write_pieces(
-    writer: &mut Writer<Output>,
+    volumes: &mut Volumes<'_>,
     mut pieces: mpsc::Receiver<Piece>,
     checker: &Checker,
     reporter: &Arc<dyn Reporter>,
 ) -> anyhow::Result<()> {
-    let cannot_write = "cannot write the payload";
-    let mut open: Option<Open> = None;
+    let mut open: Option<Open<'_>> = None;
     while let Some(piece) = pieces.blocking_recv() {
-        match (piece, open.as_mut()) {
-            (Piece::Small { entry, bytes }, None) => {
-                writer.add(&entry, &bytes).context(cannot_write)?;
-            }
-            (Piece::Begin(entry), None) => {
-                writer.begin(&entry.name, entry.size_bytes).context(cannot_write)?;
-                checker.begin(entry.digest.clone(), entry.size_bytes);
-                open = Some(Open { left_bytes: entry.size_bytes, entry });
-            }
+        match (piece, &mut open) {
+            (Piece::Begin(entry), None) => open = Some(begin(volumes, entry, checker)?),
             (Piece::Bytes(pieces), Some(open)) => {
-                let length: usize = pieces.iter().map(Bytes::len).sum();
-                checker.take(pieces.clone());
-                let Some(left_bytes) = open.left_bytes.checked_sub(length as u64) else {
-                    return Err(verdict(checker, open).err().unwrap_or_else(|| OutOfOrder.into()));
-                };
-                open.left_bytes = left_bytes;
-                for bytes in pieces {
-                    writer.write(&bytes).context(cannot_write)?;
-                }
+                take(volumes, open, pieces, Put::Write, checker)?;
             }
+            (Piece::Kept(pieces), Some(open)) => take(volumes, open, pieces, Put::Keep, checker)?,
             (Piece::End, Some(ended)) => {
-                writer.end(verdict(checker, ended)?).context(cannot_write)?;
+                end(volumes, ended, checker)?;
                 let digest = ended.entry.blob.clone();
                 reporter.report(Event::BlobFinished { digest, how: Arrival::Packed });
                 open = None;
@@ -116,12 +122,154 @@ fn write_pieces(
     Err(Abandoned.into())
 }
 
-/// The SHA-256 of the entry, if it is what its digest says.
-fn verdict(checker: &Checker, open: &Open) -> anyhow::Result<String> {
+fn begin<'a>(
+    volumes: &mut Volumes<'a>,
+    entry: NewEntry,
+    checker: &Checker,
+) -> anyhow::Result<Open<'a>> {
+    let content = volumes.entries.contents().get(entry.content).ok_or(OutOfOrder)?;
+    let parts = if content.parts.len() == 1 { Parts::One } else { Parts::Several };
+    checker.begin(entry.digest.clone(), entry.size_bytes, parts);
+    let left_bytes = volumes.begin(&content.parts[0])?;
+    Ok(Open { entry, content, part: 0, left_bytes, has_kept: false })
+}
+
+fn take(
+    volumes: &mut Volumes<'_>,
+    open: &mut Open<'_>,
+    mut pieces: Vec<Bytes>,
+    put: Put,
+    checker: &Checker,
+) -> anyhow::Result<()> {
+    open.has_kept |= matches!(put, Put::Keep);
+    loop {
+        let length: usize = pieces.iter().map(Bytes::len).sum();
+        let is_last = open.part + 1 == open.content.parts.len();
+        if length as u64 > open.left_bytes && is_last {
+            // More than was promised: the checker says so.
+            checker.take(pieces);
+            return Err(verdict(checker, open).err().unwrap_or_else(|| OutOfOrder.into()));
+        }
+        let (now, later) = divide(pieces, open.left_bytes);
+        checker.take(now.clone());
+        for bytes in &now {
+            volumes.put(bytes, put)?;
+            open.left_bytes -= bytes.len() as u64;
+        }
+        if later.is_empty() {
+            return Ok(());
+        }
+        volumes.end(checker.end_part()??)?;
+        open.part += 1;
+        open.left_bytes = volumes.begin(&open.content.parts[open.part])?;
+        pieces = later;
+    }
+}
+
+/// The first `bytes` of `pieces`, and the rest.
+fn divide(pieces: Vec<Bytes>, bytes: u64) -> (Vec<Bytes>, Vec<Bytes>) {
+    let (mut now, mut later) = (Vec::with_capacity(pieces.len()), Vec::new());
+    let mut left = usize::try_from(bytes).unwrap_or(usize::MAX);
+    for mut piece in pieces {
+        let first = piece.split_to(left.min(piece.len()));
+        left -= first.len();
+        now.push(first);
+        if !piece.is_empty() {
+            later.push(piece);
+        }
+    }
+    (now, later)
+}
+
+fn end(volumes: &mut Volumes<'_>, open: &Open<'_>, checker: &Checker) -> anyhow::Result<()> {
+    let is_split = open.content.parts.len() > 1;
+    let part = if is_split { Some(checker.end_part()??) } else { None };
+    let whole = verdict(checker, open)?;
+    volumes.end(part.unwrap_or(whole))
+}
+
+/// The SHA-256 of the content, if it is what its digest says.
+fn verdict(checker: &Checker, open: &Open<'_>) -> anyhow::Result<String> {
     checker.end()?.map_err(|mismatch| {
+        let blob = open.entry.blob.clone();
+        let first = &open.content.parts[0];
+        if open.has_kept {
+            return DamagedKept { blob, volume: first.volume, header_start: first.header_start }
+                .into();
+        }
         let context = format!("cannot carry image `{}`", open.entry.image);
         anyhow::Error::new(FromRegistry(mismatch)).context(context)
     })
+}
+
+/// The volumes of the payload, one after the other.
+struct Volumes<'a> {
+    outputs: &'a Outputs,
+    entries: &'a Entries,
+    open: Option<Writer<Output>>,
+    /// The volume after the one that is open.
+    next: usize,
+    written: Vec<Written>,
+}
+
+impl Volumes<'_> {
+    /// Begins an entry, in a new volume if it belongs there.
+    fn begin(&mut self, part: &Part) -> anyhow::Result<u64> {
+        while self.next <= part.volume {
+            self.open_next()?;
+        }
+        self.writer()?.begin(&part.name, part.size_bytes).context(CANNOT_WRITE)?;
+        Ok(part.size_bytes)
+    }
+
+    fn put(&mut self, bytes: &Bytes, put: Put) -> anyhow::Result<()> {
+        let writer = self.writer()?;
+        match put {
+            Put::Write => writer.write(bytes),
+            Put::Keep => writer.keep_written(bytes),
+        }
+        .context(CANNOT_WRITE)
+    }
+
+    fn end(&mut self, sha256: String) -> anyhow::Result<()> {
+        self.writer()?.end(sha256).context(CANNOT_WRITE)
+    }
+
+    fn writer(&mut self) -> anyhow::Result<&mut Writer<Output>> {
+        self.open.as_mut().ok_or_else(|| OutOfOrder.into())
+    }
+
+    fn open_next(&mut self) -> anyhow::Result<()> {
+        self.close()?;
+        let mut writer = Writer::new(self.outputs.open(self.next)?);
+        for (entry, bytes) in self.entries.before() {
+            writer.add(entry, bytes).context(CANNOT_WRITE)?;
+        }
+        self.open = Some(writer);
+        self.next += 1;
+        Ok(())
+    }
+
+    fn close(&mut self) -> anyhow::Result<()> {
+        let Some(mut writer) = self.open.take() else { return Ok(()) };
+        for (entry, bytes) in self.entries.after() {
+            writer.add(entry, bytes).context(CANNOT_WRITE)?;
+        }
+        let (entry, bytes) = self.entries.last(self.next - 1, writer.entries())?;
+        writer.add(&entry, &bytes).context(CANNOT_WRITE)?;
+        let output = writer.finish().context(CANNOT_WRITE)?;
+        self.written.push(output.finish()?);
+        Ok(())
+    }
+
+    /// Ends the last volume. Those that hold nothing but manifests are written too.
+    fn finish(mut self) -> anyhow::Result<Vec<Written>> {
+        while self.next < self.entries.lengths().len() {
+            self.open_next()?;
+        }
+        self.close()?;
+        Ok(self.written)
+    }
 }
 
 /// Pieces that make no payload.

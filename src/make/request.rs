@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use crate::delta::Effort;
 use crate::names::FarNames;
-use crate::plan::ForeignLayers;
+use crate::payload::index::Making;
+use crate::plan::{ForeignLayers, HeldBlob};
 use crate::platform::Platform;
 use crate::registry::{Connections, CredentialStore};
 
@@ -45,6 +46,16 @@ pub enum Recompress {
     Yes,
 }
 
+/// Whether a run goes on where an interrupted one of the same request was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resume {
+    /// It does: with the plan of that run, whatever tags name by now.
+    #[default]
+    Continue,
+    /// It begins anew.
+    Fresh,
+}
+
 /// How deltas are made.
 #[derive(Clone, Debug)]
 pub struct DeltaRequest {
@@ -76,6 +87,18 @@ impl Default for DeltaRequest {
     }
 }
 
+impl DeltaRequest {
+    /// What it takes to make the same deltas again, beside the blobs.
+    pub(super) fn making(&self, old: &[HeldBlob]) -> Making {
+        Making {
+            effort: self.effort.name().to_owned(),
+            recompress: self.recompress == Recompress::Yes,
+            against: old.iter().map(HeldBlob::to_old_blob).collect(),
+            deltas: Vec::new(),
+        }
+    }
+}
+
 /// What to make a payload of.
 #[derive(Debug)]
 pub struct MakeRequest {
@@ -97,6 +120,10 @@ pub struct MakeRequest {
     pub format: Format,
     /// How layers travel of which the far side has older ones.
     pub delta: DeltaRequest,
+    /// The most that one file may have, in bytes: the payload is split into volumes.
+    pub volume_bytes: Option<u64>,
+    /// What becomes of what an interrupted run left.
+    pub resume: Resume,
     /// How many blobs or parts of blobs are fetched at once.
     pub jobs: NonZeroUsize,
     /// How registries are reached.
@@ -118,6 +145,8 @@ impl MakeRequest {
             names: FarNames::default(),
             format: Format::Kharon,
             delta: DeltaRequest::default(),
+            volume_bytes: None,
+            resume: Resume::Continue,
             jobs: DEFAULT_JOBS,
             connections: Connections::default(),
             credentials: CredentialStore::anonymous(),

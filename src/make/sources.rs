@@ -1,7 +1,12 @@
 //! Where the blobs of a payload are read, and those that its deltas are made against.
 
+use std::collections::HashMap;
+use std::fs::File;
 use std::sync::Arc;
 
+use anyhow::Context as _;
+
+use crate::digest::Digest;
 use crate::manifest::Descriptor;
 use crate::payload::Payload;
 use crate::plan::{Baseline, ForeignLayers, HeldBlob, Plan, PlannedBlob};
@@ -9,8 +14,9 @@ use crate::reference::Reference;
 use crate::registry::{Registries, RemoteBlob};
 
 use super::deltas::{Local, Sourced};
-use super::entries::Entries;
-use super::fetch::{Download, Source};
+use super::entries::{Content, Entries};
+use super::fetch::{Download, KeptBytes, Source};
+use super::output::Outputs;
 use super::pack::NewEntry;
 use super::request::DeltaRequest;
 
@@ -55,37 +61,83 @@ impl Sources<'_> {
     }
 
     /// Where old blobs may still be.
-    pub(super) fn held(&self, chosen: &[&HeldBlob]) -> Vec<Sourced<HeldBlob>> {
+    pub(super) fn held(&self, chosen: &[HeldBlob]) -> Vec<Sourced<HeldBlob>> {
         let remote = |held: &HeldBlob, source: &Reference| {
             let registry = self.registries.registry(&source.registry).ok()?;
             Some(registry.blob(&source.api_repository(), &held.descriptor))
         };
-        let sourced = |held: &&HeldBlob| Sourced {
+        let sourced = |held: &HeldBlob| Sourced {
             remotes: held.sources.iter().filter_map(|source| remote(held, source)).collect(),
-            blob: (*held).clone(),
+            blob: held.clone(),
         };
         chosen.iter().map(sourced).collect()
     }
 
-    /// What the large entries of the payload are made of.
+    /// What the contents of the payload are made of: all of those that go into a file, the beginnings of which
+    /// a former run may have left in `outputs`.
     pub(super) fn downloads(
         &self,
         plan: &Plan,
         entries: &Entries,
         local: &Local,
+        outputs: &Outputs,
     ) -> anyhow::Result<Vec<Download>> {
-        let download = |planned: &PlannedBlob| {
-            let blob = &planned.descriptor.digest;
-            let (name, size_bytes) = entries.entry_of(planned);
+        let planned: HashMap<&Digest, &PlannedBlob> =
+            plan.blobs.iter().map(|planned| (&planned.descriptor.digest, planned)).collect();
+        let mut former = Former::new(outputs);
+        let wanted = entries
+            .contents()
+            .iter()
+            .enumerate()
+            .filter(|(_, content)| content.parts.iter().any(|part| outputs.wants(part.volume)));
+        let download = |(place, content): (usize, &Content)| {
+            let blob = &content.blob;
+            let planned = planned.get(blob).with_context(|| format!("`{blob}` is not planned"))?;
             let (source, digest) = match (local.deltas.get(blob), local.raw.get(blob)) {
                 (Some(made), _) => (Source::File(Arc::clone(&made.entry)), &made.entry_digest),
                 (None, Some(file)) => (Source::File(Arc::clone(file)), blob),
                 (None, None) => (Source::Registry(self.of(planned)?), blob),
             };
-            let (digest, image) = (digest.clone(), planned.source.to_string());
-            let entry = NewEntry { name, size_bytes, digest, blob: blob.clone(), image };
-            Ok(Download { entry, source })
+            let entry = NewEntry {
+                content: place,
+                size_bytes: content.size_bytes(),
+                digest: digest.clone(),
+                blob: blob.clone(),
+                image: planned.source.to_string(),
+            };
+            Ok(Download { entry, kept: former.kept(content), source })
         };
-        plan.packed().map(download).collect()
+        wanted.map(download).collect()
+    }
+}
+
+/// What a former run left in each volume.
+struct Former<'a> {
+    outputs: &'a Outputs,
+    files: HashMap<usize, Option<(Arc<File>, u64)>>,
+}
+
+impl<'a> Former<'a> {
+    fn new(outputs: &'a Outputs) -> Self {
+        Self { outputs, files: HashMap::new() }
+    }
+
+    /// The bytes of `content` that are there, from its beginning on.
+    fn kept(&mut self, content: &Content) -> Vec<KeptBytes> {
+        let mut kept = Vec::new();
+        for part in &content.parts {
+            let former = || self.outputs.former(part.volume);
+            let Some((file, length)) = self.files.entry(part.volume).or_insert_with(former) else {
+                break;
+            };
+            let bytes = length.saturating_sub(part.start).min(part.size_bytes);
+            if bytes > 0 {
+                kept.push(KeptBytes { file: Arc::clone(file), start: part.start, bytes });
+            }
+            if bytes < part.size_bytes {
+                break;
+            }
+        }
+        kept
     }
 }

@@ -13,7 +13,7 @@ use crate::digest::Digest;
 use crate::manifest::Descriptor;
 use crate::payload::Payload;
 use crate::progress::Reporter;
-use crate::registry::RemoteBlob;
+use crate::registry::{self, RemoteBlob};
 use crate::verified::VerifiedReader;
 use crate::watched::Watched;
 
@@ -61,7 +61,7 @@ impl Store {
             let bytes = Tee { bytes: remote.clone().blocking(self.runtime.clone()), copy };
             match self.pass(bytes, blob, &take) {
                 Ok(taken) => return Ok(taken),
-                Err(error) => failed = error,
+                Err(error) => failed = unwrapped(error),
             }
         }
         Err(failed)
@@ -87,6 +87,23 @@ impl Store {
             watched.rewind();
         }
         taken
+    }
+}
+
+/// The error of a registry that came through a reader, so that it is known as one.
+fn unwrapped(error: anyhow::Error) -> anyhow::Error {
+    let is_registrys =
+        |error: &io::Error| error.get_ref().is_some_and(|inner| inner.is::<registry::Error>());
+    if !error.downcast_ref::<io::Error>().is_some_and(is_registrys) {
+        return error;
+    }
+    match error.downcast::<io::Error>().map(io::Error::into_inner) {
+        Ok(Some(inner)) => match inner.downcast::<registry::Error>() {
+            Ok(inner) => anyhow::Error::new(*inner),
+            Err(inner) => anyhow!(inner),
+        },
+        Ok(None) => anyhow!("no error"),
+        Err(error) => error,
     }
 }
 

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::digest::Digest;
-use crate::manifest::Manifest;
+use crate::manifest::{Descriptor, Manifest};
 use crate::payload::index::{ImageState, Travels};
 use crate::plan::{Plan, PlannedBlob};
 use crate::platform::Platform;
 use crate::registry::PullQuota;
 use crate::savings::Savings;
-use crate::units::format_bytes;
+use crate::units::{count, format_bytes};
+
+use super::entries::Entries;
 
 /// The plan of a payload in numbers. Sizes are in bytes. A blob that several images share counts
 /// for the first of them, so that the images add up to the totals.
@@ -25,8 +28,14 @@ pub struct Summary {
     pub total: Cost,
     /// What the blobs take in the payload.
     pub savings: Savings,
-    /// How long the payload is, with its manifests and index.
+    /// How long the payload is, with its manifests and index, all volumes together.
     pub payload_bytes: u64,
+    /// How long each volume is, where the payload is split.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<u64>,
+    /// The files that were written.
+    #[serde(skip)]
+    pub files: Vec<PathBuf>,
     /// How many manifests were asked for to make this plan; registries with a quota count these.
     pub manifest_requests: u64,
     /// What the registries said of their quotas.
@@ -89,7 +98,7 @@ impl Cost {
         let (blobs, total_bytes, bytes) = match &blob.travels {
             Travels::Carried => (&mut self.carried_blobs, &mut self.carried_bytes, size_bytes),
             Travels::Delta { .. } => {
-                (&mut self.carried_blobs, &mut self.carried_bytes, blob.delta_bytes)
+                (&mut self.carried_blobs, &mut self.carried_bytes, blob.packed_bytes())
             }
             Travels::Expected { .. } => {
                 (&mut self.expected_blobs, &mut self.expected_bytes, size_bytes)
@@ -183,7 +192,7 @@ impl<'a> Index<'a> {
 }
 
 impl Summary {
-    pub(super) fn new(plan: &Plan, payload_bytes: u64, requests: u64, quotas: Vec<Quota>) -> Self {
+    pub(super) fn new(plan: &Plan, entries: &Entries, requests: u64, quotas: Vec<Quota>) -> Self {
         let index = Index::new(plan);
         let mut seen = BTreeSet::new();
         let images: Vec<ImageSummary> = index
@@ -212,14 +221,25 @@ impl Summary {
             total.add(blob);
         }
         let mut savings = Savings::default();
-        for PlannedBlob { descriptor, travels, delta_bytes, .. } in plan.packed() {
-            let (carried_bytes, baselines) = match travels {
-                Travels::Delta { baselines } => (*delta_bytes, Some(baselines.len())),
-                _ => (descriptor.size, None),
+        for blob in plan.packed() {
+            let baselines = match &blob.travels {
+                Travels::Delta { baselines } => Some(baselines.len()),
+                _ => None,
             };
-            savings.add(&descriptor.digest, descriptor.size, carried_bytes, baselines);
+            let Descriptor { digest, size, .. } = &blob.descriptor;
+            savings.add(digest, *size, blob.packed_bytes(), baselines);
         }
-        Self { images, total, savings, payload_bytes, manifest_requests: requests, quotas }
+        let volumes = if entries.is_split() { entries.lengths().to_vec() } else { Vec::new() };
+        Self {
+            images,
+            total,
+            savings,
+            payload_bytes: entries.payload_bytes(),
+            volumes,
+            files: Vec::new(),
+            manifest_requests: requests,
+            quotas,
+        }
     }
 }
 
@@ -251,7 +271,11 @@ impl fmt::Display for Summary {
             writeln!(f, "{} foreign layers ({bytes}) are left out", self.total.left_out_blobs)?;
         }
         write!(f, "{}", self.savings)?;
-        writeln!(f, "the payload has {}", format_bytes(self.payload_bytes))?;
+        write!(f, "the payload has {}", format_bytes(self.payload_bytes))?;
+        match self.volumes.len() {
+            0 => writeln!(f)?,
+            number => writeln!(f, " in {}", count(number as u64, "volume"))?,
+        }
         writeln!(
             f,
             "{} manifests were asked for; making the payload asks for as many",

@@ -241,6 +241,22 @@ pub enum Fault {
         digest: Digest,
     },
 
+    // Volumes.
+    /// A number that no volume of the payload has.
+    #[error("expected the number of a volume from 1 to {last}, found {found}")]
+    VolumeNumber {
+        /// The number.
+        found: u32,
+        /// How many volumes there are.
+        last: usize,
+    },
+    /// Two files that are not volumes of one payload.
+    #[error("expected a volume of the same payload as `{first}`, found another payload")]
+    OtherPayload {
+        /// The file that was opened first.
+        first: String,
+    },
+
     // Manifests.
     /// A manifest is larger than a reader takes.
     #[error("expected at most {limit} bytes in the manifest `{name}`, found {found}")]

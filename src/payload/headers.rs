@@ -182,23 +182,41 @@ pub struct PlannedEntry<'a> {
     pub kind: Kind,
 }
 
+impl PlannedEntry<'_> {
+    /// The bytes in front of its content, and behind it.
+    fn around_bytes(&self) -> (u64, u64) {
+        let large = self.size_bytes >= ZIP64_FROM;
+        let local_bytes = LOCAL_BYTES as u64 + self.name.len() as u64 + if large { 20 } else { 0 };
+        let descriptor_bytes = match (self.kind, large) {
+            (Kind::Small, _) => 0,
+            (Kind::Streamed, false) => 16,
+            (Kind::Streamed, true) => 24,
+        };
+        (local_bytes, descriptor_bytes)
+    }
+}
+
+/// Where the header of each of `entries` begins, and where its content does.
+pub fn entry_starts<'a>(
+    entries: impl IntoIterator<Item = PlannedEntry<'a>>,
+) -> impl Iterator<Item = (u64, u64)> {
+    entries.into_iter().scan(0_u64, |end, entry| {
+        let ((before, behind), header) = (entry.around_bytes(), *end);
+        let content = header.saturating_add(before);
+        *end = content.saturating_add(entry.size_bytes).saturating_add(behind);
+        Some((header, content))
+    })
+}
+
 /// The exact length in bytes of the payload that [`Writer`](super::Writer) makes of `entries`, in
 /// this order.
 pub fn payload_length<'a>(entries: impl IntoIterator<Item = PlannedEntry<'a>>) -> u64 {
     let (mut content_bytes, mut directory) = (0_u64, DirectoryLength::default());
     for entry in entries {
-        let large = entry.size_bytes >= ZIP64_FROM;
-        let name_bytes = entry.name.len() as u64;
-        directory.add(name_bytes, entry.size_bytes, content_bytes);
-        let local_bytes = LOCAL_BYTES as u64 + name_bytes + if large { 20 } else { 0 };
-        let descriptor_bytes = match (entry.kind, large) {
-            (Kind::Small, _) => 0,
-            (Kind::Streamed, false) => 16,
-            (Kind::Streamed, true) => 24,
-        };
-        content_bytes = content_bytes
-            .saturating_add(local_bytes + descriptor_bytes)
-            .saturating_add(entry.size_bytes);
+        directory.add(entry.name.len() as u64, entry.size_bytes, content_bytes);
+        let (before, behind) = entry.around_bytes();
+        content_bytes =
+            content_bytes.saturating_add(before + behind).saturating_add(entry.size_bytes);
     }
     directory.end_of_zip(content_bytes)
 }

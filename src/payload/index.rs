@@ -33,6 +33,18 @@ pub struct Index {
     /// Blobs that only deltas need, in the order in which these first name them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub baselines: Vec<BaselineBlob>,
+    /// Names the payload across its volumes; absent where it was not split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Digest>,
+    /// Which of its volumes this is, from 1 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<u32>,
+    /// What each of its volumes holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+    /// What it takes to make a volume again, where that has deltas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub making: Option<Making>,
     /// Every entry of the zip but the index itself.
     pub entries: Vec<Entry>,
 }
@@ -63,6 +75,15 @@ impl Index {
             size: blob.size,
             repositories: &blob.repositories,
         }))
+    }
+
+    /// What names the payload across its volumes: the same in all of them.
+    ///
+    /// # Errors
+    /// None that this type can cause.
+    pub fn plan_digest(&self) -> serde_json::Result<Digest> {
+        let common = Self { plan: None, volume: None, entries: Vec::new(), ..self.clone() };
+        Ok(Digest::of(&common.to_json()?))
     }
 
     /// The size in bytes of each blob that is listed.
@@ -225,6 +246,57 @@ pub struct BaselineBlob {
     pub size: u64,
     /// The far repositories that hold it.
     pub repositories: Vec<RepositoryName>,
+}
+
+/// What one volume of a payload holds beside manifests and indexes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Blobs, deltas and parts of them, in the order of their entries.
+    pub contents: Vec<VolumeContent>,
+}
+
+/// A blob, a delta, or a part of one, in a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeContent {
+    /// The entry's name.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// How the deltas of a payload were made, so that one of its volumes can be made again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Making {
+    /// The effort, as it is asked for on the command line.
+    pub effort: String,
+    /// Whether layers were packed better also where nothing old was like them.
+    pub recompress: bool,
+    /// The old blobs that were looked at, in order.
+    pub against: Vec<OldBlob>,
+    /// The deltas that came of it.
+    pub deltas: Vec<MadeDelta>,
+}
+
+/// A delta of a payload, whichever volumes it is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeDelta {
+    /// The blob that it rebuilds.
+    pub blob: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its SHA-256 in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// An old blob that deltas may be made against.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldBlob {
+    /// What the manifest that names it says.
+    pub descriptor: Descriptor,
+    /// The far repositories that hold it.
+    pub repositories: Vec<RepositoryName>,
+    /// The images at the connected side that may still have it.
+    pub sources: Vec<String>,
 }
 
 /// An entry of the zip.

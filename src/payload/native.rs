@@ -1,6 +1,6 @@
 //! kharon's own format: reads `kharon.json` and checks that the zip holds what it lists.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use serde::Deserialize;
 
@@ -8,16 +8,26 @@ use super::directory::{Directory, ZipEntry};
 use super::fault::Fault;
 use super::index::{self, INDEX_MAX_BYTES, Index, Travels, VERSION};
 use super::manifests::{Manifests, Promise};
-use super::reader::{Contents, Promised};
+use super::reader::{Contents, HeldContents, Promised};
+use super::volumes;
 use crate::digest::Digest;
 
 /// The OCI image-layout's marker.
 pub const LAYOUT_NAME: &str = "oci-layout";
 /// The OCI image-layout's index.
 pub const LAYOUT_INDEX_NAME: &str = "index.json";
-/// The folders of the layout and of deltas, which zip tools may write as entries of their own.
-const FOLDERS: [&str; 6] =
-    ["blobs/", "blobs/sha256/", "blobs/sha512/", "deltas/", "deltas/sha256/", "deltas/sha512/"];
+/// The folders of the layout, of deltas and of parts, which zip tools may write as entries of their own.
+const FOLDERS: [&str; 9] = [
+    "blobs/",
+    "blobs/sha256/",
+    "blobs/sha512/",
+    "deltas/",
+    "deltas/sha256/",
+    "deltas/sha512/",
+    "parts/",
+    "parts/sha256/",
+    "parts/sha512/",
+];
 
 /// Reads and checks everything but whether the images hang together.
 pub(super) fn read(directory: &Directory, entry: &ZipEntry) -> Result<Contents, Fault> {
@@ -31,6 +41,8 @@ pub(super) fn read(directory: &Directory, entry: &ZipEntry) -> Result<Contents, 
     }
     let index = parse(&directory.read_checked(entry)?)?;
     check_lists(&index)?;
+    volumes::check(&index)?;
+    let own = volumes::own_contents(&index);
     let promised = check_entries(directory, &index)?;
     let mut manifests = Manifests::default();
     let mut used = HashSet::new();
@@ -47,31 +59,39 @@ pub(super) fn read(directory: &Directory, entry: &ZipEntry) -> Result<Contents, 
         }
         used.insert(position);
     }
-    let mut blobs = HashMap::new();
-    for blob in index.blobs.iter().filter(|blob| blob.travels == Travels::Carried) {
-        let (position, _) = sized(directory, &blob.digest, blob.size)?;
-        blobs.insert(blob.digest.clone(), position);
-        used.insert(position);
-    }
-    let mut deltas = HashMap::new();
+    let mut held = HeldContents::default();
+    let listed: HashSet<&Digest> =
+        index.manifests.iter().map(|manifest| &manifest.digest).collect();
     for blob in &index.blobs {
-        if let Travels::Delta { .. } = blob.travels {
-            let name = delta_entry_name(&blob.digest);
-            let Some((position, _)) = directory.get(&name) else {
-                return Err(Fault::EntryMissing { name });
-            };
-            deltas.insert(blob.digest.clone(), position);
+        let (name, size, whole) = match blob.travels {
+            Travels::Carried => (blob.digest.blob_path(), Some(blob.size), &mut held.blobs),
+            Travels::Delta { .. } => (delta_entry_name(&blob.digest), None, &mut held.deltas),
+            Travels::Expected { .. } | Travels::LeftOut { .. } => continue,
+        };
+        // Whoever has only one volume has only what is listed for it, and every manifest.
+        let is_here = own.as_ref().is_none_or(|own| own.contains_key(name.as_str()));
+        if is_here || listed.contains(&blob.digest) {
+            let position = find(directory, name, size)?;
+            whole.insert(blob.digest.clone(), position);
+            used.insert(position);
+        }
+    }
+    for (name, size) in own.into_iter().flatten() {
+        if let Some((digest, number)) = volumes::read_part_name(name) {
+            let position = find(directory, name.to_owned(), Some(size))?;
+            held.parts.insert((digest, number), position);
             used.insert(position);
         }
     }
     for (position, promised) in promised.iter().enumerate() {
         let name = &directory.entries[position].name;
-        let is_idle = promised.digest.is_some() || name.starts_with("deltas/");
+        let is_content = ["deltas/", "parts/"].iter().any(|folder| name.starts_with(folder));
+        let is_idle = promised.digest.is_some() || is_content;
         if is_idle && promised.sha256.is_some() && !used.contains(&position) {
             return Err(Fault::EntryIdle { name: name.clone() });
         }
     }
-    Ok(Contents { index, manifests, blobs, deltas, promised })
+    Ok(Contents { index, manifests, held, promised })
 }
 
 /// What kind of entry a name stands for.
@@ -79,7 +99,8 @@ enum Name {
     Layout,
     Index,
     Content(Digest),
-    Delta,
+    /// A delta or a part: it is known by no digest of its own.
+    Packed,
     Folder,
 }
 
@@ -88,14 +109,21 @@ fn read_name(name: &str) -> Option<Name> {
         LAYOUT_NAME | LAYOUT_INDEX_NAME => return Some(Name::Layout),
         index::ENTRY_NAME => return Some(Name::Index),
         _ if FOLDERS.contains(&name) => return Some(Name::Folder),
-        _ => {}
+        _ if volumes::read_part_name(name).is_some() => return Some(Name::Packed),
+        // Zip tools may write the folder of a blob's parts too.
+        _ => {
+            let part = name.strip_suffix('/').map(|folder| format!("{folder}/1"));
+            if part.is_some_and(|part| volumes::read_part_name(&part).is_some()) {
+                return Some(Name::Folder);
+            }
+        }
     }
     let (folder, rest) = name.split_once('/')?;
     let (algorithm, hex) = rest.split_once('/')?;
     let digest = format!("{algorithm}:{hex}").parse().ok()?;
     match folder {
         "blobs" => Some(Name::Content(digest)),
-        "deltas" => Some(Name::Delta),
+        "deltas" => Some(Name::Packed),
         _ => None,
     }
 }
@@ -103,6 +131,11 @@ fn read_name(name: &str) -> Option<Name> {
 /// The entry that rebuilds a blob.
 pub fn delta_entry_name(blob: &Digest) -> String {
     format!("deltas/{}/{}", blob.algorithm().name(), blob.hex())
+}
+
+/// The entry that holds the part `number`, from 1 on, of what brings a blob.
+pub fn part_entry_name(blob: &Digest, number: usize) -> String {
+    format!("parts/{}/{}/{number}", blob.algorithm().name(), blob.hex())
 }
 
 fn check_names(directory: &Directory) -> Result<(), Fault> {
@@ -252,7 +285,7 @@ fn check_entries(directory: &Directory, index: &Index) -> Result<Vec<Promised>, 
             (Some(Name::Content(digest)), Some(sha256)) => {
                 Ok(Promised { sha256: Some(sha256), digest: Some(digest) })
             }
-            (Some(Name::Layout | Name::Delta), Some(sha256)) => {
+            (Some(Name::Layout | Name::Packed), Some(sha256)) => {
                 Ok(Promised { sha256: Some(sha256), digest: None })
             }
             (Some(Name::Index | Name::Folder), None) => Ok(Promised::default()),
@@ -267,13 +300,18 @@ fn sized<'a>(
     digest: &Digest,
     size_bytes: u64,
 ) -> Result<(usize, &'a ZipEntry), Fault> {
-    let name = digest.blob_path();
+    let position = find(directory, digest.blob_path(), Some(size_bytes))?;
+    Ok((position, &directory.entries[position]))
+}
+
+/// The position of an entry, which must have this size if that is known.
+fn find(directory: &Directory, name: String, size_bytes: Option<u64>) -> Result<usize, Fault> {
     let Some((position, entry)) = directory.get(&name) else {
         return Err(Fault::EntryMissing { name });
     };
-    if entry.extent.size_bytes != size_bytes {
-        let (expected, found) = (size_bytes, entry.extent.size_bytes);
-        return Err(Fault::EntrySize { name, expected, found });
+    let found = entry.extent.size_bytes;
+    match size_bytes.filter(|expected| *expected != found) {
+        Some(expected) => Err(Fault::EntrySize { name, expected, found }),
+        None => Ok(position),
     }
-    Ok((position, entry))
 }

@@ -15,10 +15,10 @@ use super::directory::Directory;
 use super::error::Error;
 use super::fault::{Fault, NotRegular};
 use super::headers::DESCRIPTOR_SIGNATURE;
-use super::index::{self, Index};
+use super::index::{self, Index, Travels};
 use super::manifests::Manifests;
 use super::source::BlobReader;
-use super::{native, structure};
+use super::{native, structure, volumes};
 use crate::digest::Digest;
 use crate::manifest::Manifest;
 
@@ -35,13 +35,30 @@ pub enum Format {
     Charon,
 }
 
-/// An open payload whose structure is right. Reads from several threads at a time.
+/// An open payload whose structure is right, or those of its volumes that are at hand. Reads from several
+/// threads at a time.
 #[derive(Debug)]
 pub struct Payload {
     name: String,
     format: Format,
+    index: Index,
+    manifests: Manifests,
+    /// At least one, by their numbers.
+    files: Vec<OpenFile>,
+}
+
+/// One zip.
+#[derive(Debug)]
+struct OpenFile {
+    name: String,
+    /// Which volume it is, where the payload was split.
+    volume: Option<u32>,
+    /// The index that lists its entries.
+    index_sha256: String,
     directory: Directory,
-    contents: Contents,
+    held: HeldContents,
+    /// For every entry, in order.
+    promised: Vec<Promised>,
 }
 
 /// What one of the formats says about a zip.
@@ -49,12 +66,35 @@ pub struct Payload {
 pub(super) struct Contents {
     pub(super) index: Index,
     pub(super) manifests: Manifests,
-    /// Carried blobs, by the position of their entry.
-    pub(super) blobs: HashMap<Digest, usize>,
-    /// Entries that rebuild a blob, by its digest and their position.
-    pub(super) deltas: HashMap<Digest, usize>,
+    pub(super) held: HeldContents,
     /// For every entry, in order.
     pub(super) promised: Vec<Promised>,
+}
+
+/// What brings blobs in one zip, by the positions of the entries.
+#[derive(Debug, Default)]
+pub(super) struct HeldContents {
+    /// Carried blobs.
+    pub(super) blobs: HashMap<Digest, usize>,
+    /// Entries that rebuild a blob.
+    pub(super) deltas: HashMap<Digest, usize>,
+    /// Parts of either, with their numbers.
+    pub(super) parts: HashMap<(Digest, usize), usize>,
+}
+
+/// A content of one volume, for whoever has only that.
+#[derive(Clone, Debug)]
+pub struct ContentReader {
+    /// Which volume it is in, where the payload was split.
+    pub volume: Option<u32>,
+    /// The entry's name.
+    pub name: String,
+    /// The blob that it brings, or a part of it.
+    pub blob: Digest,
+    /// Its SHA-256 in hexadecimal digits.
+    pub sha256: String,
+    /// Its bytes.
+    pub content: BlobReader,
 }
 
 /// What an entry's bytes must be.
@@ -67,6 +107,8 @@ pub(super) struct Promised {
 /// An entry of an open payload, for whoever reads all of them.
 #[derive(Clone, Debug)]
 pub struct EntryReader<'a> {
+    /// What messages call the volume that it is in; `None` where the payload was not split.
+    pub volume: Option<&'a str>,
     /// The entry's name.
     pub name: &'a str,
     /// The CRC-32 in the directory.
@@ -82,6 +124,14 @@ pub struct EntryReader<'a> {
 }
 
 impl EntryReader<'_> {
+    /// What messages call it.
+    pub fn label(&self) -> String {
+        match self.volume {
+            None => self.name.to_owned(),
+            Some(volume) => format!("{} of {volume}", self.name),
+        }
+    }
+
     /// Whether the data descriptor, where there is one, says what the directory says. Its signature
     /// is optional, its sizes have 4 or 8 bytes (APPNOTE 4.3.9).
     ///
@@ -130,9 +180,47 @@ impl Payload {
     /// As [`Payload::open`].
     pub fn from_file(file: File, name: String) -> Result<Self, Error> {
         match read(Arc::new(file)) {
-            Ok((format, directory, contents)) => Ok(Self { name, format, directory, contents }),
+            Ok((format, directory, contents)) => {
+                let Contents { index, manifests, held, promised } = contents;
+                let (volume, index_sha256) = (index.volume, hash_of_index(&directory, &name)?);
+                let file = OpenFile {
+                    name: name.clone(),
+                    volume,
+                    index_sha256,
+                    directory,
+                    held,
+                    promised,
+                };
+                Ok(Self { name, format, index, manifests, files: vec![file] })
+            }
             Err(fault) => Err(Error::new(&name, fault)),
         }
+    }
+
+    /// Volumes of one payload as what they hold together. One that comes twice counts once.
+    ///
+    /// # Errors
+    /// [`Error`] if they are no volumes of one payload. None without any.
+    pub fn join(volumes: Vec<Self>) -> Result<Option<Self>, Error> {
+        let mut volumes = volumes.into_iter();
+        let Some(mut all) = volumes.next() else { return Ok(None) };
+        for volume in volumes {
+            if !volumes::belong_together(&all.index, &volume.index) {
+                let fault = Fault::OtherPayload { first: all.name };
+                return Err(Error::new(&volume.name, fault));
+            }
+            for file in volume.files {
+                if all.files.iter().all(|known| known.volume != file.volume) {
+                    all.files.push(file);
+                }
+            }
+        }
+        all.files.sort_by_key(|file| file.volume);
+        if let [_, _, ..] = all.files.as_slice() {
+            let names: Vec<&str> = all.files.iter().map(|file| file.name.as_str()).collect();
+            all.name = names.join("`, `");
+        }
+        Ok(Some(all))
     }
 
     /// What messages call it.
@@ -145,47 +233,142 @@ impl Payload {
         self.format
     }
 
-    /// What it holds and expects; for docker-charon's format made from what is there.
+    /// What it holds and expects; for docker-charon's format made from what is there. Of several volumes at
+    /// hand, that of the first.
     pub fn index(&self) -> &Index {
-        &self.contents.index
+        &self.index
     }
 
-    /// The file's length in bytes.
+    /// The SHA-256 of the index of each file, in hexadecimal digits.
+    pub fn index_hashes(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.index_sha256.as_str())
+    }
+
+    /// The length in bytes of all files.
     pub fn length_bytes(&self) -> u64 {
-        self.directory.length_bytes
+        self.files.iter().map(|file| file.directory.length_bytes).sum()
+    }
+
+    /// The numbers of the volumes at hand; none where the payload was not split.
+    pub fn volumes(&self) -> impl Iterator<Item = u32> {
+        self.files.iter().filter_map(|file| file.volume)
+    }
+
+    /// The numbers of the volumes that are not at hand.
+    pub fn missing_volumes(&self) -> Vec<u32> {
+        let last = u32::try_from(self.index.volumes.len()).unwrap_or(u32::MAX);
+        (1..=last).filter(|number| self.volumes().all(|there| there != *number)).collect()
     }
 
     /// The manifest with this digest, if the payload has it.
     pub fn manifest(&self, digest: &Digest) -> Option<&Manifest> {
-        self.contents.manifests.get(digest)
+        self.manifests.get(digest)
     }
 
-    /// The bytes of the blob with this digest, if the payload carries it. They are not checked yet.
-    pub fn blob(&self, digest: &Digest) -> Option<BlobReader> {
-        let position = *self.contents.blobs.get(digest)?;
-        Some(self.directory.reader(&self.directory.entries[position]))
-    }
-
-    /// The bytes of the entry that rebuilds the blob with this digest, if the payload has one. They are
+    /// The bytes of the blob with this digest, if the payload carries it and all of them are at hand. They are
     /// not checked yet.
-    pub fn delta(&self, digest: &Digest) -> Option<BlobReader> {
-        let position = *self.contents.deltas.get(digest)?;
-        Some(self.directory.reader(&self.directory.entries[position]))
+    pub fn blob(&self, digest: &Digest) -> Option<BlobReader> {
+        let is_whole = |held: &HeldContents| held.blobs.get(digest).copied();
+        self.whole(is_whole).or_else(|| self.parts_of(digest, Travelling::Raw))
     }
 
-    /// Every entry of the zip, in the order of its directory.
-    pub fn entries(&self) -> impl ExactSizeIterator<Item = EntryReader<'_>> {
-        self.directory.entries.iter().zip(&self.contents.promised).map(|(entry, promised)| {
-            EntryReader {
+    /// The bytes of the entry that rebuilds the blob with this digest, if the payload has one and all of them are
+    /// at hand. They are not checked yet.
+    pub fn delta(&self, digest: &Digest) -> Option<BlobReader> {
+        let is_whole = |held: &HeldContents| held.deltas.get(digest).copied();
+        self.whole(is_whole).or_else(|| self.parts_of(digest, Travelling::Delta))
+    }
+
+    fn whole(&self, position: impl Fn(&HeldContents) -> Option<usize>) -> Option<BlobReader> {
+        self.files.iter().find_map(|file| Some(file.reader(position(&file.held)?)))
+    }
+
+    /// All parts of what brings a blob, if that is what they bring.
+    fn parts_of(&self, digest: &Digest, travelling: Travelling) -> Option<BlobReader> {
+        let part = |number| {
+            let part = (digest.clone(), number);
+            self.whole(|held| held.parts.get(&part).copied())
+        };
+        let first = part(1)?;
+        let listed = self.index.blobs.iter().find(|blob| blob.digest == *digest)?;
+        let size_bytes = match (&listed.travels, travelling) {
+            (Travels::Carried, Travelling::Raw) => listed.size,
+            (Travels::Delta { .. }, Travelling::Delta) => self.listed_bytes(digest),
+            _ => return None,
+        };
+        let more = (2..).map_while(part);
+        let joined = BlobReader::joined([first].into_iter().chain(more));
+        (joined.size_bytes() == size_bytes).then_some(joined)
+    }
+
+    /// How many bytes the parts of a blob have that the volumes list.
+    fn listed_bytes(&self, digest: &Digest) -> u64 {
+        let contents = self.index.volumes.iter().flat_map(|volume| &volume.contents);
+        let is_part =
+            |name: &str| volumes::read_part_name(name).is_some_and(|(blob, _)| blob == *digest);
+        contents.filter(|content| is_part(&content.name)).map(|content| content.size).sum()
+    }
+
+    /// What brings blobs in the volumes at hand, each entry by itself, in the order of the payload.
+    pub fn contents(&self) -> Vec<ContentReader> {
+        let mut contents = Vec::new();
+        for file in &self.files {
+            let HeldContents { blobs, deltas, parts } = &file.held;
+            let whole = blobs.iter().chain(deltas);
+            let parts = parts.iter().map(|((digest, _), position)| (digest, position));
+            let mut positions: Vec<_> = whole.chain(parts).collect();
+            positions.sort_by_key(|(_, position)| **position);
+            for (blob, &position) in positions {
+                let sha256 = file.promised[position].sha256.clone();
+                contents.push(ContentReader {
+                    volume: file.volume,
+                    name: file.directory.entries[position].name.clone(),
+                    blob: blob.clone(),
+                    sha256: sha256.unwrap_or_default(),
+                    content: file.reader(position),
+                });
+            }
+        }
+        contents
+    }
+
+    /// Every entry of every file, in the order of their directories.
+    pub fn entries(&self) -> impl Iterator<Item = EntryReader<'_>> {
+        self.files.iter().flat_map(|file| {
+            file.directory.entries.iter().zip(&file.promised).map(|(entry, promised)| EntryReader {
+                volume: file.volume.is_some().then_some(file.name.as_str()),
                 name: &entry.name,
                 crc32: entry.crc32,
                 sha256: promised.sha256.as_deref(),
                 digest: promised.digest.as_ref(),
-                content: self.directory.reader(entry),
+                content: file.directory.reader(entry),
                 has_descriptor: entry.has_descriptor,
-            }
+            })
         })
     }
+}
+
+/// How a blob travels that comes in parts.
+#[derive(Clone, Copy)]
+enum Travelling {
+    Raw,
+    Delta,
+}
+
+impl OpenFile {
+    fn reader(&self, position: usize) -> BlobReader {
+        self.directory.reader(&self.directory.entries[position])
+    }
+}
+
+/// The SHA-256 of the entry that is the index.
+fn hash_of_index(directory: &Directory, name: &str) -> Result<String, Error> {
+    let entry = [index::ENTRY_NAME, charon::ENTRY_NAME].into_iter();
+    let Some((_, entry)) = entry.filter_map(|entry| directory.get(entry)).next() else {
+        return Err(Error::new(name, Fault::NoIndex));
+    };
+    let bytes = directory.read_checked(entry).map_err(|fault| Error::new(name, fault))?;
+    Ok(Digest::of(&bytes).hex().to_owned())
 }
 
 /// Refuses what cannot be read at any offset.

@@ -26,10 +26,17 @@ pub(super) struct Extent {
     pub(super) method: Method,
 }
 
-/// Reads one blob or other entry of a payload, at any offset and never beyond it. A clone reads on
-/// its own.
-#[derive(Debug)]
+/// Reads one blob or other entry of a payload, be it in parts, at any offset and never beyond it. A clone
+/// reads on its own.
+#[derive(Clone, Debug)]
 pub struct BlobReader {
+    /// One behind the other, none empty but where there is only one.
+    parts: Vec<EntryBytes>,
+}
+
+/// The bytes of one entry.
+#[derive(Debug)]
+struct EntryBytes {
     file: Arc<File>,
     extent: Extent,
     inflating: Mutex<Option<Inflating>>,
@@ -41,7 +48,7 @@ struct Inflating {
     position: u64,
 }
 
-impl Clone for BlobReader {
+impl Clone for EntryBytes {
     fn clone(&self) -> Self {
         Self::new(Arc::clone(&self.file), self.extent)
     }
@@ -49,12 +56,22 @@ impl Clone for BlobReader {
 
 impl BlobReader {
     pub(super) fn new(file: Arc<File>, extent: Extent) -> Self {
-        Self { file, extent, inflating: Mutex::new(None) }
+        Self { parts: vec![EntryBytes::new(file, extent)] }
+    }
+
+    /// Whether it consists of several entries.
+    pub fn is_in_parts(&self) -> bool {
+        self.parts.len() > 1
+    }
+
+    /// Several entries as one.
+    pub(super) fn joined(parts: impl IntoIterator<Item = Self>) -> Self {
+        Self { parts: parts.into_iter().flat_map(|part| part.parts).collect() }
     }
 
     /// The content's size in bytes.
     pub fn size_bytes(&self) -> u64 {
-        self.extent.size_bytes
+        self.parts.iter().map(|part| part.extent.size_bytes).sum()
     }
 
     /// Reads some bytes from `offset` on; none at the end.
@@ -64,6 +81,49 @@ impl BlobReader {
     /// opened; [`io::ErrorKind::InvalidData`] or [`io::ErrorKind::InvalidInput`] where compressed
     /// bytes are damaged.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut start = 0;
+        for part in &self.parts {
+            let end = start + part.extent.size_bytes;
+            if offset < end {
+                return part.read_at(offset - start, buffer);
+            }
+            start = end;
+        }
+        Ok(0)
+    }
+
+    /// The bytes from `position` on, one after the other.
+    pub fn bytes_from(self, position: u64) -> impl Read + Send {
+        Sequential { reader: self, position }
+    }
+
+    /// What stands behind the last entry's bytes in the file.
+    pub(super) fn read_behind(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(EntryBytes { file, extent, .. }) = self.parts.last() else { return Ok(0) };
+        fill_at(file, extent.start.saturating_add(extent.stored_bytes), buffer)
+    }
+
+    pub(super) fn stored_bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.extent.stored_bytes).sum()
+    }
+
+    /// Everything, for entries whose size was checked against a limit.
+    pub(super) fn read_all(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.size_bytes()).unwrap_or(usize::MAX)];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            filled += self.read_at(filled as u64, &mut bytes[filled..])?;
+        }
+        Ok(bytes)
+    }
+}
+
+impl EntryBytes {
+    fn new(file: Arc<File>, extent: Extent) -> Self {
+        Self { file, extent, inflating: Mutex::new(None) }
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.extent.size_bytes.saturating_sub(offset);
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         if wanted == 0 {
@@ -81,21 +141,6 @@ impl BlobReader {
             ));
         }
         Ok(count)
-    }
-
-    /// The bytes from `position` on, one after the other.
-    pub fn bytes_from(self, position: u64) -> impl Read + Send {
-        Sequential { reader: self, position }
-    }
-
-    /// What stands behind the entry's bytes in the file.
-    pub(super) fn read_behind(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Extent { start, stored_bytes, .. } = self.extent;
-        fill_at(&self.file, start.saturating_add(stored_bytes), buffer)
-    }
-
-    pub(super) fn stored_bytes(&self) -> u64 {
-        self.extent.stored_bytes
     }
 
     fn inflate_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
@@ -122,16 +167,6 @@ impl BlobReader {
         state.position += count as u64;
         *inflating = Some(state);
         Ok(count)
-    }
-
-    /// Everything, for entries whose size was checked against a limit.
-    pub(super) fn read_all(&self) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; usize::try_from(self.size_bytes()).unwrap_or(usize::MAX)];
-        let mut filled = 0;
-        while filled < bytes.len() {
-            filled += self.read_at(filled as u64, &mut bytes[filled..])?;
-        }
-        Ok(bytes)
     }
 }
 

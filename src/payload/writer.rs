@@ -12,6 +12,15 @@ use super::headers::{self, Header, Kind};
 use super::index::Entry;
 use crate::digest::Digest;
 
+/// An output that may hold bytes of the payload already.
+pub trait Keep: Write {
+    /// Moves on behind `bytes`, which stand at this very place already.
+    ///
+    /// # Errors
+    /// What the output answers.
+    fn keep(&mut self, bytes: &[u8]) -> io::Result<()>;
+}
+
 /// A payload on its way into `W`. Content goes straight through; give a buffered `W` if it comes in
 /// crumbs.
 #[derive(Debug)]
@@ -84,6 +93,12 @@ impl<W: Write> Writer<W> {
     /// What the output answers; [`io::ErrorKind::InvalidInput`] outside of an entry or for more
     /// bytes than were promised, which are not written.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.take(bytes)?;
+        self.put(bytes)
+    }
+
+    /// Counts the next bytes of the entry that was begun.
+    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
         let State::Inside(open) = &mut self.state else {
             return Err(misuse("expected an entry to be begun before its bytes are written"));
         };
@@ -96,7 +111,7 @@ impl<W: Write> Writer<W> {
         }
         open.seen_bytes = seen_bytes;
         open.crc32.update(bytes);
-        self.put(bytes)
+        Ok(())
     }
 
     /// Ends the entry that was begun. `sha256` is the SHA-256 of its bytes in hexadecimal digits,
@@ -176,7 +191,12 @@ impl<W: Write> Writer<W> {
     }
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self.output.write_all(bytes) {
+        let put = self.output.write_all(bytes);
+        self.done(put, bytes)
+    }
+
+    fn done(&mut self, put: io::Result<()>, bytes: &[u8]) -> io::Result<()> {
+        match put {
             Ok(()) => {
                 self.written_bytes += bytes.len() as u64;
                 Ok(())
@@ -186,6 +206,18 @@ impl<W: Write> Writer<W> {
                 Err(error)
             }
         }
+    }
+}
+
+impl<W: Keep> Writer<W> {
+    /// As [`Writer::write`], for bytes that the output holds at this place already.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub fn keep_written(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.take(bytes)?;
+        let kept = self.output.keep(bytes);
+        self.done(kept, bytes)
     }
 }
 

@@ -8,17 +8,19 @@ use anyhow::{Context as _, anyhow};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use crate::digest::Digest;
-use crate::failure::FarContent;
+use crate::failure::{FarContent, VolumeVanished};
 use crate::manifest::Descriptor;
+use crate::payload::BlobReader;
 use crate::payload::index::{Blob, Travels};
 use crate::progress::{Arrival, Event};
 use crate::reference::RepositoryName;
-use crate::registry::{BlobSource, Mount};
+use crate::registry::{BlobSource, Error, Mount};
 use crate::restore::Restorer;
 
 use super::Push;
+use super::marker;
 use super::report::Sent;
-use super::source::Content;
+use super::source::{Content, Joined};
 use super::targets::{Need, Target, needs};
 
 impl Push {
@@ -29,7 +31,16 @@ impl Push {
         holders: &BTreeMap<Digest, RepositoryName>,
         restorer: &Arc<Restorer>,
     ) -> anyhow::Result<Sent> {
-        let needs = needs(targets);
+        self.send_needs(needs(targets), holders, restorer).await
+    }
+
+    /// Brings each blob that is needed to where it is.
+    pub(super) async fn send_needs(
+        &self,
+        needs: Vec<Need<'_>>,
+        holders: &BTreeMap<Digest, RepositoryName>,
+        restorer: &Arc<Restorer>,
+    ) -> anyhow::Result<Sent> {
         let places = needs.iter().map(|need| need.repositories.len() as u64).sum();
         // The sizes of expected blobs are only what the payload says, and may be anything.
         let bytes = needs.iter().fold(0_u64, |sum, need| {
@@ -42,6 +53,89 @@ impl Push {
         });
         let all: Vec<Sent> = stream::iter(sends).buffer_unordered(self.jobs).try_collect().await?;
         Ok(all.into_iter().fold(Sent::default(), Sent::plus))
+    }
+
+    /// Brings a blob whose parts are in the `home` repository to where it is needed.
+    pub(super) async fn send_joined(
+        &self,
+        need: Need<'_>,
+        home: &RepositoryName,
+        source: Arc<Joined>,
+    ) -> anyhow::Result<Sent> {
+        let Blob { media_type, digest, size, .. } = need.blob;
+        let descriptor = Descriptor::new(media_type.clone(), digest.clone(), *size);
+        let (mut sent, mut holder) = (Sent::default(), None::<RepositoryName>);
+        self.reporter.report(Event::Total { blobs: 1, bytes: *size });
+        for repository in need.repositories {
+            let bytes = *size;
+            self.reporter.report(Event::BlobStarted { digest: digest.clone(), bytes });
+            let (source, how) = match &holder {
+                None => (Arc::clone(&source) as Arc<dyn BlobSource>, Arrival::Copied),
+                Some(holder) => (
+                    Arc::new(self.registry.blob(holder, &descriptor)) as Arc<dyn BlobSource>,
+                    Arrival::Copied,
+                ),
+            };
+            let how = self
+                .bring_from(&descriptor, &repository, holder.as_ref(), source, how)
+                .await
+                .map_err(|error| blamed_on_far(error, home))
+                .with_context(|| format!("cannot join blob `{digest}` in `{repository}`"))?;
+            sent.count(how, bytes);
+            self.reporter.report(Event::BlobFinished { digest: digest.clone(), how });
+            holder.get_or_insert(repository);
+        }
+        Ok(sent)
+    }
+
+    /// Brings an entry of the payload as a blob of its own.
+    pub(super) async fn bring_entry(
+        &self,
+        repository: &RepositoryName,
+        descriptor: &Descriptor,
+        content: &BlobReader,
+    ) -> anyhow::Result<Arrival> {
+        let source = Arc::new(Content::Payload(Box::new(content.clone())));
+        self.bring_from(descriptor, repository, None, source, Arrival::Uploaded).await
+    }
+
+    /// Sends a few bytes as a blob.
+    pub(super) async fn send_bytes(
+        &self,
+        repository: &RepositoryName,
+        descriptor: &Descriptor,
+        bytes: &'static [u8],
+    ) -> anyhow::Result<()> {
+        let source = Arc::new(Content::Bytes(bytes));
+        self.bring_from(descriptor, repository, None, source, Arrival::Uploaded).await?;
+        Ok(())
+    }
+
+    /// Brings a blob from `source`, unless it is there or can be mounted.
+    async fn bring_from(
+        &self,
+        descriptor: &Descriptor,
+        repository: &RepositoryName,
+        holder: Option<&RepositoryName>,
+        source: Arc<dyn BlobSource>,
+        how: Arrival,
+    ) -> anyhow::Result<Arrival> {
+        let digest = &descriptor.digest;
+        if self.registry.blob_size(repository, digest).await?.is_some() {
+            return Ok(Arrival::Present);
+        }
+        let mut session = None;
+        if let Some(holder) = holder {
+            match self.registry.mount_blob(repository, digest, holder).await? {
+                Mount::Mounted => return Ok(Arrival::Mounted),
+                Mount::Refused(opened) => session = opened,
+            }
+        }
+        let progress = |bytes: i64| self.report_progress(digest, bytes);
+        self.registry
+            .upload_blob(repository, descriptor, session, source, &self.upload, &progress)
+            .await?;
+        Ok(how)
     }
 
     /// Brings one blob into its repositories, one after the other: from the second on it can be
@@ -125,7 +219,14 @@ impl Push {
                 let descriptor = Descriptor::new(media_type, digest, blob.size);
                 Ok((Arc::new(self.registry.blob(holder, &descriptor)), Arrival::Copied))
             }
-            (_, _, None) => Err(anyhow!("nobody at the far side holds the blob")),
+            (_, _, None) => {
+                let (index, digest) = (self.payload.index(), blob.digest.clone());
+                let volumes = marker::volumes_of(index, &digest);
+                if volumes.is_empty() {
+                    return Err(anyhow!("nobody at the far side holds the blob"));
+                }
+                Err(VolumeVanished { digest, volumes }.into())
+            }
         }
     }
 
@@ -139,8 +240,14 @@ impl Push {
     }
 }
 
+/// Says that it is the far side whose content is damaged, where it is.
+fn blamed_on_far(error: anyhow::Error, repository: &RepositoryName) -> anyhow::Error {
+    let is_damage = error.downcast_ref::<Error>().is_some_and(Error::is_damaged_source);
+    if is_damage { error.context(FarContent { repository: repository.clone() }) } else { error }
+}
+
 impl Sent {
-    fn count(&mut self, how: Arrival, bytes: u64) {
+    pub(super) fn count(&mut self, how: Arrival, bytes: u64) {
         match how {
             Arrival::Present => self.present_blobs += 1,
             Arrival::Mounted => self.mounted_blobs += 1,
@@ -160,7 +267,7 @@ impl Sent {
         }
     }
 
-    fn plus(self, other: Self) -> Self {
+    pub(super) fn plus(self, other: Self) -> Self {
         Self {
             present_blobs: self.present_blobs + other.present_blobs,
             mounted_blobs: self.mounted_blobs + other.mounted_blobs,

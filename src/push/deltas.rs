@@ -37,6 +37,11 @@ impl Push {
         targets: &Targets<'_>,
     ) -> anyhow::Result<FoundBaselines> {
         let mut found = FoundBaselines::default();
+        // Of a payload that is split, baselines that travel raw may be at the far side already.
+        let needed: BTreeMap<&Digest, Vec<RepositoryName>> = needs(&targets.carried)
+            .into_iter()
+            .map(|need| (&need.blob.digest, need.repositories))
+            .collect();
         let deltas =
             needs(&targets.carried).into_iter().filter_map(|need| match &need.blob.travels {
                 Travels::Delta { baselines } => Some((need, baselines)),
@@ -54,7 +59,8 @@ impl Push {
             }
             for baseline in *baselines {
                 let candidates = wanted.entry(baseline).or_default();
-                let named = targets.expected.get(baseline).into_iter().flatten();
+                let named = targets.expected.get(baseline).into_iter();
+                let named = named.chain(needed.get(baseline)).flatten();
                 let named =
                     named.chain(&need.repositories).chain(&self.finder.baselines.repositories);
                 for repository in named {
@@ -109,8 +115,17 @@ impl Push {
             matches!(blob.travels, Travels::Delta { .. }) && !holders.contains_key(&blob.digest)
         });
         let deltas: Result<_, _> = blobs.map(|blob| OpenDelta::new(&self.payload, blob)).collect();
+        self.feed_deltas(deltas?, places).await
+    }
+
+    /// Reads the baselines of `deltas`.
+    pub(super) async fn feed_deltas(
+        &self,
+        deltas: Vec<OpenDelta>,
+        places: &BTreeMap<Digest, Place>,
+    ) -> anyhow::Result<Arc<Restorer>> {
         let workdir = &self.finder.baselines.workdir;
-        let restorer = Arc::new(Restorer::new(&self.payload, deltas?, workdir));
+        let restorer = Arc::new(Restorer::new(&self.payload, deltas, workdir));
         if !restorer.baselines().is_empty() {
             self.finder.feed_all(&restorer, places, self.jobs).await?;
             self.reporter.phase("sending blobs".to_owned());

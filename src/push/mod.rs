@@ -7,6 +7,7 @@
 mod blobs;
 mod deltas;
 mod manifests;
+mod marker;
 mod preflight;
 mod receipt;
 mod referrers;
@@ -16,6 +17,7 @@ mod source;
 mod spool;
 mod tags;
 mod targets;
+mod volumes;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -112,7 +114,10 @@ pub async fn push_payload(
         payload: Arc::clone(&payload),
         reporter,
     };
-    push.run(targets, receipt).await
+    if payload.missing_volumes().is_empty() {
+        return push.run(targets, receipt).await;
+    }
+    push.run_volumes(targets, receipt).await
 }
 
 impl Push {

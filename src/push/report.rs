@@ -25,6 +25,9 @@ pub struct PushReport {
     pub kept_tags: Vec<KeptTag>,
     /// What was sent.
     pub sent: Sent,
+    /// The volumes that have to be pushed too before anything is published.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes_needed: Vec<u32>,
 }
 
 /// An image that is at the far side.

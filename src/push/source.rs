@@ -9,7 +9,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::mpsc;
 
 use crate::payload::BlobReader;
-use crate::registry::BlobSource;
+use crate::registry::{BlobSource, RemoteBlob};
 use crate::window::Window;
 
 /// How much is read from the payload at once, in bytes.
@@ -22,6 +22,8 @@ const PIECES_WAITING_MAX: usize = 4;
 pub(super) enum Content {
     /// Raw in the payload.
     Payload(Box<BlobReader>),
+    /// In memory.
+    Bytes(&'static [u8]),
     /// In a temporary file.
     File { file: Arc<File>, size_bytes: u64 },
 }
@@ -30,6 +32,10 @@ impl Content {
     fn bytes_from(self, from_byte: u64) -> Box<dyn Read + Send> {
         match self {
             Self::Payload(reader) => Box::new((*reader).bytes_from(from_byte)),
+            Self::Bytes(bytes) => {
+                let from = usize::try_from(from_byte).unwrap_or(usize::MAX).min(bytes.len());
+                Box::new(&bytes[from..])
+            }
             Self::File { file, size_bytes } => {
                 Box::new(Window::new(file, from_byte, size_bytes.saturating_sub(from_byte)))
             }
@@ -43,6 +49,24 @@ impl BlobSource for Content {
         let content = self.clone();
         tokio::task::spawn_blocking(move || read(content.bytes_from(from_byte), &sender));
         stream::unfold(pieces, |mut pieces| async { Some((pieces.recv().await?, pieces)) }).boxed()
+    }
+}
+
+/// Blobs of the far registry, one behind the other.
+pub(super) struct Joined(pub(super) Vec<RemoteBlob>);
+
+impl BlobSource for Joined {
+    fn open(&self, from_byte: u64) -> BoxStream<'static, io::Result<Bytes>> {
+        let (mut streams, mut start) = (Vec::new(), 0);
+        for blob in &self.0 {
+            let size = blob.descriptor().size;
+            let skipped = from_byte.saturating_sub(start).min(size);
+            if skipped < size {
+                streams.push(BlobSource::open(blob, skipped));
+            }
+            start += size;
+        }
+        stream::iter(streams).flatten().boxed()
     }
 }
 

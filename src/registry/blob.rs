@@ -14,7 +14,7 @@ use super::client::Registry;
 use super::error::{Error, Kind, Subject};
 use super::http::{Http, Method, Request, Url, authority, headers, same_origin};
 use super::range::{self, Found};
-use super::stream::BlobStream;
+use super::stream::{BlobStream, Rest};
 use crate::manifest::Descriptor;
 use crate::reference::{RegistryHost, RepositoryName};
 
@@ -94,7 +94,16 @@ impl RemoteBlob {
     /// # Errors
     /// Whatever keeps the registry from sending it.
     pub async fn open(&self, range: Range<u64>) -> Result<BlobStream, Error> {
-        BlobStream::open(self.clone(), range).await
+        BlobStream::open(self.clone(), range, Rest::Cut).await
+    }
+
+    /// As [`Self::open`], but a server that gives the whole blob, whatever is asked for, gives everything
+    /// from the range's start on.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_rest(&self, range: Range<u64>) -> Result<BlobStream, Error> {
+        BlobStream::open(self.clone(), range, Rest::Take).await
     }
 
     pub(super) fn http(&self) -> &Http {

@@ -177,6 +177,32 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// Deletes the manifest that a tag or digest names (distribution-spec, "Deleting manifests"). Says whether it
+    /// is gone; `false` where the registry deletes nothing.
+    ///
+    /// # Errors
+    /// Whatever else keeps the registry from it.
+    pub async fn delete_manifest(
+        &self,
+        repository: &RepositoryName,
+        which: &TagOrDigest,
+    ) -> Result<bool, Error> {
+        let Some(digest) = self.manifest_digest(repository, which).await? else { return Ok(true) };
+        let which = TagOrDigest::Digest(digest);
+        let ask = self.ask_manifest(Method::DELETE, Access::cancel, repository, &which).await?;
+        match self.answer(&ask).await {
+            Ok(response) => {
+                response.finish().await;
+                Ok(true)
+            }
+            Err(error) if error.is_not_found() => Ok(true),
+            Err(error) if error.is_refusal() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 fn same_digest(expected: &Digest, found: Digest, subject: &Subject) -> Result<(), Error> {
     if *expected == found {
         return Ok(());

@@ -32,8 +32,21 @@ impl fmt::Debug for BlobStream {
     }
 }
 
+/// What comes of a blob whose server gives all of it, whatever was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// The range, unless it was the blob's beginning.
+    Cut,
+    /// Everything from the range's start on.
+    Take,
+}
+
 impl BlobStream {
-    pub(super) async fn open(blob: RemoteBlob, range: Range<u64>) -> Result<Self, Error> {
+    pub(super) async fn open(
+        blob: RemoteBlob,
+        range: Range<u64>,
+        rest: Rest,
+    ) -> Result<Self, Error> {
         let size_bytes = blob.size_bytes();
         let end = range.end.min(size_bytes);
         let extent = range.start.min(end)..end;
@@ -41,7 +54,7 @@ impl BlobStream {
         let mut stream = Self { blob, extent, position, body: None, skip_bytes: 0, attempts };
         if !stream.extent.is_empty() || size_bytes == 0 {
             let found = stream.connect().await?;
-            if found.is_whole && stream.position == 0 {
+            if found.is_whole && (rest == Rest::Take || stream.position == 0) {
                 stream.extent.end = size_bytes;
             }
             stream.read_from(found);

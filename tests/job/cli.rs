@@ -154,8 +154,7 @@ const BAD: &[Bad<'_>] = &[
     (
         &["make-payload", "-f", "no/folder/x.zip", "HOST/app:1"],
         ExitCode::Failed,
-        "resolving 1 image\n\
-         error: the folder `no/folder` for the payload is not there\n\
+        "error: the folder `no/folder` for the payload is not there\n\
          hint: create it first, or write elsewhere with `-f`\n",
     ),
     (

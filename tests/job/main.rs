@@ -18,5 +18,7 @@ mod push;
 mod queue;
 mod receipts;
 mod referrers;
+mod resume;
 mod signals;
 mod transfer;
+mod volumes;

@@ -59,7 +59,9 @@ fn an_interrupted_make_leaves_the_former_payload_and_the_torn_one() {
         let ran = end(child, signal);
         assert_eq!(ran.code, Some(code), "{}", ran.stderr);
         assert!(
-            ran.stderr.ends_with("interrupted: a former payload is as it was\n"),
+            ran.stderr.ends_with(
+                "interrupted: a former payload is as it was, and the same command goes on from here\n"
+            ),
             "{}",
             ran.stderr
         );
@@ -69,11 +71,12 @@ fn an_interrupted_make_leaves_the_former_payload_and_the_torn_one() {
             .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
             .collect();
         names.sort();
-        assert_eq!(names, ["x.zip", "x.zip.partial"]);
+        assert_eq!(names, ["x.zip", "x.zip.partial", "x.zip.partial.plan"]);
         // And again, to the end.
         let again = desk.run(&["make-payload", "-f", "x.zip", &name]);
         assert_eq!(again.code, Some(0), "{}", again.stderr);
         assert!(!desk.path("x.zip.partial").exists());
+        assert!(!desk.path("x.zip.partial.plan").exists());
     }
 }
 

@@ -16,7 +16,7 @@ use crate::payload::index::{
 };
 use crate::payload::manifests::{Manifests, Promise};
 use crate::payload::native::read_object;
-use crate::payload::reader::{Contents, Promised};
+use crate::payload::reader::{Contents, HeldContents, Promised};
 use crate::reference::{RepositoryName, Tag};
 
 /// What the index of such a payload names as its tool.
@@ -100,6 +100,10 @@ impl<'a> Reading<'a> {
             manifests: Vec::new(),
             blobs: Vec::new(),
             baselines: Vec::new(),
+            plan: None,
+            volume: None,
+            volumes: Vec::new(),
+            making: None,
             entries: Vec::new(),
         };
         let locations = locations.0.iter().map(|(digest, location)| (digest.as_str(), location));
@@ -111,8 +115,7 @@ impl<'a> Reading<'a> {
             contents: Contents {
                 index,
                 manifests: Manifests::default(),
-                blobs: HashMap::new(),
-                deltas: HashMap::new(),
+                held: HeldContents::default(),
                 promised: vec![Promised::default(); directory.entries.len()],
             },
         }
@@ -181,7 +184,7 @@ impl<'a> Reading<'a> {
                     return Err(Fault::EntrySize { name: name(), expected, found });
                 }
                 self.promise(position, &blob.digest);
-                self.contents.blobs.insert(blob.digest.clone(), position);
+                self.contents.held.blobs.insert(blob.digest.clone(), position);
                 Travels::Carried
             }
         };
