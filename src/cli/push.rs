@@ -11,14 +11,17 @@ use kharon::names::{Rename, TargetNames};
 use kharon::payload::Payload;
 use kharon::progress::Reporter;
 use kharon::push::{
-    self, OnMissing, PushReport, PushRequest, SparseIndexes, TagPolicy, VerifyFirst,
+    self, OnMissing, PushReport, PushRequest, Resume, SparseIndexes, TagPolicy, VerifyFirst,
 };
 use kharon::reference::{RegistryHost, RepositoryName};
+use kharon::stop::{Found, Stop};
 use kharon::terminal::{self, Terminal};
 use kharon::units::{count, format_bytes, parse_size};
 
 use super::access::{AccessArgs, Stdin};
 use super::baselines::BaselineArgs;
+use super::signals::Signals;
+use super::state::state_folder;
 use super::{named, print_json, print_line};
 
 const WORKDIR_HELP: &str = "Where temporary files lie: a payload that comes through a pipe, layers \
@@ -57,6 +60,9 @@ pub(crate) struct PushArgs {
     /// The size of the requests that large blobs are sent in, such as 64MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
     chunk_size: u64,
+    /// Begin large blobs anew also where an interrupted push has sent a part of them
+    #[arg(long)]
+    fresh: bool,
     /// How many transfers run at once
     #[arg(short, long, value_name = "N", default_value_t = DEFAULT_JOBS)]
     jobs: NonZeroUsize,
@@ -71,6 +77,9 @@ pub(crate) struct PushArgs {
     json: bool,
     #[command(flatten)]
     access: AccessArgs,
+    /// What a signal ends the push with.
+    #[arg(skip)]
+    stop: Stop,
 }
 
 impl PushArgs {
@@ -99,6 +108,21 @@ impl PushArgs {
             }
         }
         Ok(report.exit_code())
+    }
+
+    /// Waits for a signal, and then until no chunk is under way, or for another signal.
+    pub(crate) async fn signalled(&self, terminal: &Terminal) -> ExitCode {
+        let mut signals = Signals::listen();
+        let code = signals.next().await;
+        if self.stop.ask() == Found::Idle {
+            return code;
+        }
+        let message = "finishing the chunk under way, Ctrl-C again ends at once";
+        terminal.reporter().warn(message.to_owned());
+        tokio::select! {
+            code = signals.next() => code,
+            () = self.stop.settled() => code,
+        }
     }
 
     async fn open(&self) -> anyhow::Result<Payload> {
@@ -142,6 +166,9 @@ impl PushArgs {
             receipt: self.receipt.clone(),
             jobs: self.jobs,
             chunk_bytes: self.chunk_size,
+            state: state_folder(),
+            resume: if self.fresh { Resume::Fresh } else { Resume::Continue },
+            stop: self.stop.clone(),
             connections: self.access.connections(&registry, terminal),
             credentials: self.access.credentials(&registry, stdin, terminal).await?,
             registry,

@@ -18,5 +18,6 @@ mod push;
 mod queue;
 mod receipts;
 mod referrers;
+mod resume;
 mod signals;
 mod transfer;
