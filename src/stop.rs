@@ -41,7 +41,7 @@ impl Stop {
     /// Goes on unless somebody has asked: then never.
     pub(crate) async fn pass(&self) {
         if self.0.borrow().is_asked {
-            pending().await
+            pending::<()>().await;
         }
     }
 
