@@ -148,7 +148,13 @@ impl PushArgs {
         } else {
             Stdin::Free
         };
+        let state = state_folder();
+        if state.is_none() {
+            let detail = "there is no home for a journal of uploads; KHARON_STATE_DIR can name one";
+            terminal.reporter().detail(detail.to_owned());
+        }
         Ok(PushRequest {
+            state,
             names: TargetNames { prefix: self.prefix.clone(), renames: self.rename.clone() },
             on_missing: if self.strict { OnMissing::Fail } else { OnMissing::PushOthers },
             tag_policy: if self.force_tags { TagPolicy::Force } else { TagPolicy::Protect },
@@ -166,7 +172,6 @@ impl PushArgs {
             receipt: self.receipt.clone(),
             jobs: self.jobs,
             chunk_bytes: self.chunk_size,
-            state: state_folder(),
             resume: if self.fresh { Resume::Fresh } else { Resume::Continue },
             stop: self.stop.clone(),
             connections: self.access.connections(&registry, terminal),

@@ -151,7 +151,12 @@ impl Sending<'_> {
     /// Asks the session how many bytes it holds.
     async fn ask_received(&mut self, session: &mut UploadSession) -> Result<u64, Error> {
         let ask = session.ask(Method::GET, &self.subject);
-        let response = self.registry.answer(&ask).await.map_err(|error| self.lost_or(error))?;
+        let response = self.registry.answer(&ask).await.map_err(|error| {
+            // Some know the session, and have no answer to this question: that is no better.
+            let is_mute = error.status() == Some(501) || error.is_refusal();
+            let is_lost = is_mute && !error.is_unauthorized();
+            if is_lost { self.subject.error(Kind::LostSession) } else { error }
+        })?;
         if let Ok(location) = response.location() {
             session.location = location;
             self.kept.remember(session, &self.content);

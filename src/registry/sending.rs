@@ -164,6 +164,13 @@ impl<'a> Sending<'a> {
         if error.status().is_some() || error.is_damaged_source() || error.is_unreadable_source() {
             self.give_up(session).await;
         }
+        let is_former = beginning == Beginning::Former;
+        if error.is_lost_session() && !self.is_whole() || error.is_refusal() && is_former {
+            self.registry.http().reporter.warn(format!("{error}; it begins anew"));
+            if is_former {
+                return Ok(Recovery::Again);
+            }
+        }
         if error.status() == Some(413) && self.shrink() {
             return Ok(Recovery::Otherwise);
         }
@@ -171,14 +178,7 @@ impl<'a> Sending<'a> {
             self.whole_up_to_bytes = u64::MAX;
             return Ok(Recovery::Otherwise);
         }
-        let is_former = beginning == Beginning::Former;
-        let is_useless = error.is_lost_session() || is_former && error.is_refusal();
-        if is_useless && !self.is_whole() {
-            self.registry.http().reporter.warn(format!("{error}; it begins anew"));
-        }
-        if !(is_useless && is_former) {
-            self.restarts.pause_after(error).await?;
-        }
+        self.restarts.pause_after(error).await?;
         Ok(Recovery::Again)
     }
 

@@ -218,6 +218,7 @@ async fn a_session_that_is_gone_or_lies_costs_a_warning_and_a_new_beginning() {
     for effect in [
         Effect::Status(404, Vec::new()),
         Effect::Status(400, Vec::new()),
+        Effect::Status(405, Vec::new()),
         Effect::Status(403, Vec::new()),
         Effect::Header("range", None),
         Effect::Header("range", Some("all".to_owned())),
@@ -234,6 +235,7 @@ async fn a_session_that_is_gone_or_lies_costs_a_warning_and_a_new_beginning() {
         assert_eq!(run.warnings.len(), 1, "{shown}: {:?}", run.warnings);
         assert_told(&run.warnings, &[upload.digest().hex(), "it begins anew"]);
         assert_eq!(upload.far.count("POST", ""), 1, "{shown}");
+        assert!(upload.far.count("PATCH", "") >= 4, "{shown}");
         upload.assert_arrived();
     }
 }
