@@ -201,6 +201,8 @@ impl Drop for Entry {
         if !self.has_record {
             let _ = fs::remove_file(&self.path);
         }
+        // A child that is just being started may hold the file open a moment longer.
+        let _ = self.file.unlock();
     }
 }
 
@@ -209,6 +211,7 @@ fn remove_unless_locked(path: &Path) {
     if file.try_lock().is_ok() {
         // Whoever has opened it meanwhile and waits for nothing finds it empty.
         let _ = file.set_len(0).and_then(|()| fs::remove_file(path));
+        let _ = file.unlock();
     }
 }
 

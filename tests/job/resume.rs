@@ -279,7 +279,7 @@ async fn a_session_that_another_process_uses_is_left_to_it() {
     let run = upload.run().await.well();
     assert_eq!((run.sent_bytes, upload.far.count("POST", "")), (SIZE_BYTES, 1));
     assert_eq!(fs::read(&path).expect("readable"), before);
-    drop(other);
+    other.unlock().expect("unlocked");
     // Now its session goes on, though the blob is there.
     assert!(upload.run().await.well().sent_bytes < SIZE_BYTES);
     upload.assert_arrived();
