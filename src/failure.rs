@@ -36,7 +36,9 @@ pub enum ExitCode {
 impl ExitCode {
     /// The code for `error`, from the first of its causes that has one.
     pub fn of(error: &anyhow::Error) -> Self {
-        if matches!(find::<PromptError>(error), Some(PromptError::Interrupted)) {
+        if matches!(find::<PromptError>(error), Some(PromptError::Interrupted))
+            || find::<Interrupted>(error).is_some()
+        {
             Self::Interrupted
         } else if find::<FarContent>(error).is_some() {
             Self::Registry
@@ -121,6 +123,11 @@ impl fmt::Display for BaselineMissing {
 }
 
 impl std::error::Error for BaselineMissing {}
+
+/// A push that was asked to end before it was done.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted: what arrived stays and is not sent again")]
+pub struct Interrupted;
 
 /// A blob that was at the far side, or was brought there, and is gone before tags could move.
 #[derive(Debug, thiserror::Error)]

@@ -57,7 +57,7 @@
 //! disk                room where files go (fs4)
 //! unpack · verified · window · replace    plain bytes of blobs (flate2) · checked while they pass · files at any
 //!                     offset · files that are there whole or not at all
-//! manifest · reference · digest · platform · progress · units · failure      values
+//! manifest · reference · digest · platform · progress · units · failure · stop      values
 //! ```
 
 mod ahead;
@@ -89,6 +89,7 @@ pub mod replace;
 pub mod restore;
 pub mod savings;
 pub mod serve;
+pub mod stop;
 pub mod terminal;
 pub mod units;
 pub mod unpack;

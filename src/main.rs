@@ -37,8 +37,9 @@ fn run(cli: &Cli, terminal: &Terminal) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         tokio::select! {
+            biased;
+            code = cli.command.signalled(terminal) => Ended::Signal(code),
             result = cli.command.run(terminal) => Ended::Alone(result),
-            code = cli.command.signalled() => Ended::Signal(code),
         }
     });
     // A thread may still wait for a pipe that says nothing: do not wait for it.

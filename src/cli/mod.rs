@@ -9,6 +9,8 @@ mod make;
 mod paper;
 mod push;
 mod serve;
+mod signals;
+mod state;
 mod verify;
 
 use std::path::PathBuf;
@@ -16,6 +18,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kharon::failure::ExitCode;
 use kharon::terminal::{Options, ProgressMode, Terminal, Verbosity};
+
+use signals::signalled;
 
 /// What stands under the help of every command.
 const EXIT_CODES: &str = "\
@@ -136,10 +140,12 @@ impl Command {
         }
     }
 
-    /// Waits for a signal that ends the command. A server ends by itself when one comes.
-    pub(crate) async fn signalled(&self) -> ExitCode {
+    /// Waits for a signal that ends the command. A server ends by itself when one comes, and a push when
+    /// what it may not tear has ended.
+    pub(crate) async fn signalled(&self, terminal: &Terminal) -> ExitCode {
         match self {
             Self::Serve(_) => std::future::pending().await,
+            Self::PushPayload(arguments) => arguments.signalled(terminal).await,
             _ => signalled().await,
         }
     }
@@ -155,25 +161,6 @@ impl Command {
             _ => "interrupted",
         };
         terminal.reporter().warn(message.to_owned());
-    }
-}
-
-/// Waits for SIGINT or SIGTERM.
-async fn signalled() -> ExitCode {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            return tokio::select! {
-                _ = tokio::signal::ctrl_c() => ExitCode::Interrupted,
-                _ = terminate.recv() => ExitCode::Terminated,
-            };
-        }
-    }
-    // Without a handler the signal ends the process by itself.
-    match tokio::signal::ctrl_c().await {
-        Ok(()) => ExitCode::Interrupted,
-        Err(_) => std::future::pending().await,
     }
 }
 

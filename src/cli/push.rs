@@ -11,14 +11,17 @@ use kharon::names::{Rename, TargetNames};
 use kharon::payload::Payload;
 use kharon::progress::Reporter;
 use kharon::push::{
-    self, OnMissing, PushReport, PushRequest, SparseIndexes, TagPolicy, VerifyFirst,
+    self, OnMissing, PushReport, PushRequest, Resume, SparseIndexes, TagPolicy, VerifyFirst,
 };
 use kharon::reference::{RegistryHost, RepositoryName};
+use kharon::stop::{Found, Stop};
 use kharon::terminal::{self, Terminal};
 use kharon::units::{count, format_bytes, parse_size};
 
 use super::access::{AccessArgs, Stdin};
 use super::baselines::BaselineArgs;
+use super::signals::Signals;
+use super::state::state_folder;
 use super::{named, print_json, print_line};
 
 const WORKDIR_HELP: &str = "Where temporary files lie: a payload that comes through a pipe, layers \
@@ -58,6 +61,9 @@ pub(crate) struct PushArgs {
     /// The size of the requests that large blobs are sent in, such as 64MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
     chunk_size: u64,
+    /// Begin large blobs anew also where an interrupted push has sent a part of them
+    #[arg(long)]
+    fresh: bool,
     /// How many transfers run at once
     #[arg(short, long, value_name = "N", default_value_t = DEFAULT_JOBS)]
     jobs: NonZeroUsize,
@@ -72,6 +78,9 @@ pub(crate) struct PushArgs {
     json: bool,
     #[command(flatten)]
     access: AccessArgs,
+    /// What a signal ends the push with.
+    #[arg(skip)]
+    stop: Stop,
 }
 
 impl PushArgs {
@@ -102,6 +111,21 @@ impl PushArgs {
         Ok(report.exit_code())
     }
 
+    /// Waits for a signal, and then until no chunk is under way, or for another signal.
+    pub(crate) async fn signalled(&self, terminal: &Terminal) -> ExitCode {
+        let mut signals = Signals::listen();
+        let code = signals.next().await;
+        if self.stop.ask() == Found::Idle {
+            return code;
+        }
+        let message = "finishing the chunk under way, Ctrl-C again ends at once";
+        terminal.reporter().warn(message.to_owned());
+        tokio::select! {
+            code = signals.next() => code,
+            () = self.stop.settled() => code,
+        }
+    }
+
     async fn open(&self) -> anyhow::Result<Payload> {
         let files = self.files();
         if files.is_empty() {
@@ -127,7 +151,13 @@ impl PushArgs {
         terminal: &Terminal,
     ) -> anyhow::Result<PushRequest> {
         let stdin = if self.files().is_empty() { Stdin::Taken("the payload") } else { Stdin::Free };
+        let state = state_folder();
+        if state.is_none() {
+            let detail = "there is no home for a journal of uploads; KHARON_STATE_DIR can name one";
+            terminal.reporter().detail(detail.to_owned());
+        }
         Ok(PushRequest {
+            state,
             names: TargetNames { prefix: self.prefix.clone(), renames: self.rename.clone() },
             on_missing: if self.strict { OnMissing::Fail } else { OnMissing::PushOthers },
             tag_policy: if self.force_tags { TagPolicy::Force } else { TagPolicy::Protect },
@@ -145,6 +175,8 @@ impl PushArgs {
             receipt: self.receipt.clone(),
             jobs: self.jobs,
             chunk_bytes: self.chunk_size,
+            resume: if self.fresh { Resume::Fresh } else { Resume::Continue },
+            stop: self.stop.clone(),
             connections: self.access.connections(&registry, terminal),
             credentials: self.access.credentials(&registry, stdin, terminal).await?,
             registry,

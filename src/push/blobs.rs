@@ -148,6 +148,7 @@ impl Push {
     ) -> anyhow::Result<Sent> {
         let mut sent = Sent::default();
         for repository in need.repositories {
+            self.upload.stop.pass().await;
             let (digest, bytes) = (need.blob.digest.clone(), need.blob.size);
             self.reporter.report(Event::BlobStarted { digest: digest.clone(), bytes });
             let how = self
@@ -171,6 +172,10 @@ impl Push {
         if holder == Some(repository)
             || self.registry.blob_size(repository, &blob.digest).await?.is_some()
         {
+            // Its upload may have been completed by another, or without its answer.
+            if let Some(journal) = &self.upload.journal {
+                self.registry.forget_upload(journal, repository, &blob.digest);
+            }
             return Ok(Arrival::Present);
         }
         let mut session = None;

@@ -28,15 +28,16 @@ use anyhow::Context as _;
 use tokio::sync::Semaphore;
 
 use crate::baselines::Finder;
-use crate::failure::{BaselineMissing, Hinted, Usage};
+use crate::failure::{BaselineMissing, Hinted, Interrupted, Usage};
 use crate::payload::Payload;
 use crate::progress::Reporter;
 use crate::receipt::Receipt;
-use crate::registry::{Registries, Registry, UploadOptions};
+use crate::registry::{Registries, Registry, UploadJournal, UploadOptions};
 use crate::replace::Replacement;
 use crate::units::count;
 use crate::verify;
 
+pub use crate::registry::Resume;
 pub use report::{Incomplete, KeptTag, PushReport, PushedImage, RefusedTag, Sent};
 pub use request::{
     DEFAULT_CHUNK_BYTES, OnMissing, PushRequest, SparseIndexes, TagPolicy, VerifyFirst,
@@ -75,7 +76,21 @@ struct Push {
 /// When the registry cannot be reached or written, or refuses content; when the payload turns out to
 /// be damaged; when something is missing at the far side and `on_missing` says so. No tag has moved
 /// then, unless the error is about a tag itself: see [`PushReport`] for tags that were refused.
+/// [`Interrupted`] when `stop` was asked to end.
 pub async fn push_payload(
+    payload: Arc<Payload>,
+    request: PushRequest,
+    reporter: Arc<dyn Reporter>,
+) -> anyhow::Result<PushReport> {
+    let stop = request.stop.clone();
+    tokio::select! {
+        biased;
+        () = stop.settled() => Err(Interrupted.into()),
+        pushed = push(payload, request, reporter) => pushed,
+    }
+}
+
+async fn push(
     payload: Arc<Payload>,
     request: PushRequest,
     reporter: Arc<dyn Reporter>,
@@ -108,6 +123,8 @@ pub async fn push_payload(
         upload: UploadOptions {
             chunk_size_bytes: request.chunk_bytes,
             whole_up_to_bytes: WHOLE_UP_TO_BYTES,
+            journal: request.state.map(|state| UploadJournal::new(&state, request.resume)),
+            stop: request.stop,
         },
         payload_names,
         rebuilding: Semaphore::new(rebuilds_at_once()),

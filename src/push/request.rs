@@ -7,7 +7,8 @@ use crate::baselines::Baselines;
 use crate::make::DEFAULT_JOBS;
 use crate::names::TargetNames;
 use crate::reference::RegistryHost;
-use crate::registry::{Connections, CredentialStore};
+use crate::registry::{Connections, CredentialStore, Resume};
+use crate::stop::Stop;
 
 /// The size of the requests that large blobs are sent in, unless asked otherwise, in bytes.
 pub const DEFAULT_CHUNK_BYTES: u64 = 64 * 1024 * 1024;
@@ -75,6 +76,14 @@ pub struct PushRequest {
     pub jobs: NonZeroUsize,
     /// The size of the requests that large blobs are sent in, in bytes.
     pub chunk_bytes: u64,
+    /// The folder where large blobs that are under way are written down, so that another push goes on
+    /// inside of them; without it they are begun anew.
+    pub state: Option<PathBuf>,
+    /// What to do about those that a former push has begun.
+    pub resume: Resume,
+    /// Ends the push in good order when it is asked to: chunks under way are sent to their end, nothing
+    /// else is begun.
+    pub stop: Stop,
     /// How the registry is reached.
     pub connections: Connections,
     /// Who we are to it.
@@ -95,6 +104,9 @@ impl PushRequest {
             receipt: None,
             jobs: DEFAULT_JOBS,
             chunk_bytes: DEFAULT_CHUNK_BYTES,
+            state: None,
+            resume: Resume::Continue,
+            stop: Stop::default(),
             connections: Connections::default(),
             credentials: CredentialStore::anonymous(),
         }

@@ -203,7 +203,7 @@ impl Registry {
     }
 
     /// The registry's address. A registry on this machine is asked once whether it speaks TLS.
-    async fn base(&self) -> Result<&Url, Error> {
+    pub(super) async fn base(&self) -> Result<&Url, Error> {
         self.0.base.get_or_try_init(|| self.find_base()).await
     }
 

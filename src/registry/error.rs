@@ -230,6 +230,11 @@ impl Error {
         self.refusal().is_some_and(|refusal| refusal.detail.contains(word))
     }
 
+    /// Whether an upload is of no use any more, though the blob may yet be sent by another.
+    pub(super) fn is_lost_session(&self) -> bool {
+        matches!(self.0.kind, Kind::LostSession)
+    }
+
     /// What a person can do about it.
     pub fn hint(&self) -> Option<String> {
         let host = &self.0.host;

@@ -155,6 +155,17 @@ impl Reading {
         Ok(Some(last))
     }
 
+    async fn pass_over(&mut self) -> Result<(), Outcome> {
+        while self.at.offset < self.send.end {
+            self.read().await?;
+        }
+        if self.send.end == self.content.size_bytes {
+            self.expect_end().await?;
+            self.content.judge(self.at.hasher.clone()).map_err(Outcome::Damaged)?;
+        }
+        Ok(())
+    }
+
     /// Reads and hashes the next bytes, and gives those of them that are to be sent.
     async fn read(&mut self) -> Result<Bytes, Outcome> {
         let mut piece = match self.input.next().await {
@@ -188,6 +199,23 @@ impl Reading {
             }
         }
         Ok(())
+    }
+}
+
+/// Reads and hashes what an upload holds already, of which nothing is sent. Where that is all, the whole
+/// blob is judged.
+pub(super) async fn read_up_to(content: &Arc<Content>, end: u64) -> Outcome {
+    let mut reading = Reading {
+        input: content.source.open(0),
+        content: Arc::clone(content),
+        at: content.start(),
+        send: end..end,
+        withheld: Bytes::new(),
+        outcome: SharedOutcome::default(),
+    };
+    match reading.pass_over().await {
+        Ok(()) => Outcome::Sent(reading.at),
+        Err(outcome) => outcome,
     }
 }
 
@@ -277,6 +305,27 @@ mod tests {
             let (bytes, failed, outcome) = sent(pieces, b"abcdef", 0..6).await;
             assert!(failed && bytes.len() < 6, "{shown}");
             assert!(matches!(outcome, Outcome::Damaged(_)), "{shown}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_upload_holds_already_is_read_and_judged_where_it_is_all() {
+        for (pieces, end, expected) in [
+            (vec![b"abc".as_slice(), b"def"], 0, Some(0)),
+            (vec![b"abc", b"def"], 4, Some(4)),
+            (vec![b"abc", b"def"], 6, Some(6)),
+            (vec![b"abc"], 4, None),
+            (vec![b"abc", b"dex"], 6, None),
+            (vec![b"abc", b"def", b"g"], 6, None),
+        ] {
+            let source = Arc::new(Pieces(pieces));
+            let digest = Digest::of(b"abcdef");
+            let content = Arc::new(Content { source, digest, size_bytes: 6 });
+            let found = match read_up_to(&content, end).await {
+                Outcome::Sent(at) => Some(at.offset),
+                _ => None,
+            };
+            assert_eq!(found, expected, "{end}");
         }
     }
 

@@ -1,55 +1,64 @@
 //! One blob on its way into a registry: whole or in chunks, begun again where that helps.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::client::{Ask, Registry};
-use super::error::{Error, Kind, Subject};
-use super::http::{Body, Method, Url, headers};
-use super::outgoing::Outgoing;
+use super::client::Registry;
+use super::error::{Error, Subject};
+use super::journal::UploadJournal;
+use super::kept::Kept;
 use super::retry::Attempts;
-use super::section::{Checkpoint, Content, Outcome, Section, check_empty};
+use super::section::Content;
 use super::upload::{UploadOptions, UploadSession};
 use crate::reference::RepositoryName;
+use crate::stop::Stop;
 
 /// A proxy that takes no requests of this size takes no images.
 const CHUNK_FLOOR_BYTES: u64 = 1024 * 1024;
-/// How fast a registry moves a finished upload to its place at the least: on some storage services it
-/// is copied. Its answer may take that much longer.
-const COMMIT_BYTES_PER_SECOND: u64 = 10_000_000;
-/// How often progress is told.
-const TELL_EVERY: Duration = Duration::from_millis(100);
 
 /// A blob being sent.
 pub(super) struct Sending<'a> {
-    registry: &'a Registry,
+    pub(super) registry: &'a Registry,
     repository: RepositoryName,
-    subject: Subject,
-    content: Arc<Content>,
-    progress: Tally<'a>,
-    chunk_bytes: u64,
+    pub(super) subject: Subject,
+    pub(super) content: Arc<Content>,
+    pub(super) progress: Tally<'a>,
+    pub(super) chunk_bytes: u64,
     whole_up_to_bytes: u64,
     /// How often the blob may be begun again.
     restarts: Attempts,
+    /// Where its session is written down while it goes up in chunks.
+    pub(super) kept: Kept<'a>,
+    pub(super) stop: Stop,
+}
+
+/// What a session holds when it is used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// Nothing.
+    New,
+    /// What it was sent before: by a former run, or until the registry could not be reached.
+    Former,
 }
 
 /// How a blob is begun again.
 enum Recovery {
     /// As it was; it may be there by now.
     Again,
+    /// In the same session; it may be there by now.
+    GoOn,
     /// In requests of another size.
     Otherwise,
 }
 
 /// What was told of the progress.
-struct Tally<'a> {
+pub(super) struct Tally<'a> {
     tell: &'a (dyn Fn(i64) + Send + Sync),
     told_bytes: u64,
 }
 
 impl Tally<'_> {
     /// Tells that `bytes` of the blob are sent by now.
-    fn set(&mut self, bytes: u64) {
+    pub(super) fn set(&mut self, bytes: u64) {
         if bytes != self.told_bytes {
             (self.tell)(bytes.cast_signed() - self.told_bytes.cast_signed());
             self.told_bytes = bytes;
@@ -74,36 +83,65 @@ impl<'a> Sending<'a> {
             chunk_bytes: options.chunk_size_bytes.max(CHUNK_FLOOR_BYTES),
             whole_up_to_bytes: options.whole_up_to_bytes,
             restarts: registry.http().attempts(),
+            kept: Kept::nothing(registry),
+            stop: options.stop.clone(),
         }
     }
 
-    /// Sends the blob, as often as it takes.
-    pub(super) async fn run(mut self, mut given: Option<UploadSession>) -> Result<(), Error> {
+    /// Sends the blob, as often as it takes. The session of a former run, which `journal` knows, comes
+    /// before the one that is `given`.
+    pub(super) async fn run(
+        mut self,
+        mut given: Option<UploadSession>,
+        journal: Option<&UploadJournal>,
+    ) -> Result<(), Error> {
+        let mut former = match journal.filter(|_| !self.is_whole()) {
+            Some(journal) => self.open(journal).await?,
+            None => None,
+        };
         loop {
-            let mut session = match given.take() {
-                Some(session) => session,
-                None => self.registry.start_upload(&self.repository).await?,
+            self.stop.pass().await;
+            let beginning = if former.is_some() { Beginning::Former } else { Beginning::New };
+            let mut session = match (former.take(), given.take()) {
+                (Some(former), unused) => {
+                    if let Some(unused) = unused {
+                        self.give_up(&unused).await;
+                    }
+                    former
+                }
+                (None, Some(given)) => given,
+                (None, None) => self.registry.start_upload(&self.repository).await?,
             };
             let sent = if self.is_whole() {
-                self.send_whole(&mut session).await
+                let stop = self.stop.clone();
+                stop.unless_asked(self.send_whole(&mut session)).await
             } else {
-                self.send_chunks(&mut session).await
+                self.send_chunks(&mut session, beginning).await
             };
-            match sent {
-                Ok(()) => {
-                    self.progress.set(self.content.size_bytes);
-                    return Ok(());
+            let Err(error) = sent else { break };
+            match self.recover(error, &session, beginning).await? {
+                Recovery::Otherwise => {}
+                _ if self.is_there().await? => break,
+                Recovery::Again => {}
+                Recovery::GoOn => {
+                    former = Some(session);
+                    continue;
                 }
-                Err(error) => match self.recover(error, &session).await? {
-                    Recovery::Otherwise => {}
-                    Recovery::Again if !self.is_there().await? => {}
-                    Recovery::Again => {
-                        self.progress.set(self.content.size_bytes);
-                        return Ok(());
-                    }
-                },
             }
             self.progress.set(0);
+        }
+        self.kept.forget();
+        self.progress.set(self.content.size_bytes);
+        Ok(())
+    }
+
+    /// Opens the journal, and the session that it knows.
+    async fn open(&mut self, journal: &UploadJournal) -> Result<Option<UploadSession>, Error> {
+        let (kept, record) = Kept::open(journal, self.registry, &self.repository, &self.content);
+        self.kept = kept;
+        match record {
+            Some(record) => self.registry.former_session(record).await,
+            None => Ok(None),
         }
     }
 
@@ -112,10 +150,26 @@ impl<'a> Sending<'a> {
     }
 
     /// Prepares for another beginning, or gives the error back.
-    async fn recover(&mut self, error: Error, session: &UploadSession) -> Result<Recovery, Error> {
+    async fn recover(
+        &mut self,
+        error: Error,
+        session: &UploadSession,
+        beginning: Beginning,
+    ) -> Result<Recovery, Error> {
+        if self.outlives(&error, beginning) {
+            self.restarts.pause_after(error).await?;
+            return Ok(Recovery::GoOn);
+        }
+        self.kept.forget();
         if error.status().is_some() || error.is_damaged_source() || error.is_unreadable_source() {
-            // The session may be gone already, and a registry forgets it in time.
-            let _ = self.registry.answer_once(&self.registry.ask_cancel(session)).await;
+            self.give_up(session).await;
+        }
+        let is_former = beginning == Beginning::Former;
+        if error.is_lost_session() && !self.is_whole() || error.is_refusal() && is_former {
+            self.registry.http().reporter.warn(format!("{error}; it begins anew"));
+            if is_former {
+                return Ok(Recovery::Again);
+            }
         }
         if error.status() == Some(413) && self.shrink() {
             return Ok(Recovery::Otherwise);
@@ -126,6 +180,21 @@ impl<'a> Sending<'a> {
         }
         self.restarts.pause_after(error).await?;
         Ok(Recovery::Again)
+    }
+
+    /// Whether a session is worth going on with after `error`, now or in another run.
+    fn outlives(&self, error: &Error, beginning: Beginning) -> bool {
+        let passes_by = error.trouble().is_some()
+            || matches!(error.status(), Some(408 | 429 | 502 | 503 | 504));
+        // Some registries say so of an address that has expired.
+        let is_denied = error.is_unauthorized() && beginning == Beginning::New;
+        let is_for_another_run = self.kept.is_open() && (is_denied || error.is_unreadable_source());
+        !self.is_whole() && (passes_by || is_for_another_run)
+    }
+
+    /// Gives a session up. It may be gone already, and a registry forgets it in time.
+    async fn give_up(&self, session: &UploadSession) {
+        let _ = self.registry.answer_once(&self.registry.ask_cancel(session)).await;
     }
 
     /// Makes requests smaller, if they can be.
@@ -149,197 +218,9 @@ impl<'a> Sending<'a> {
             Err(error) => Err(error),
         }
     }
-
-    async fn send_whole(&mut self, session: &mut UploadSession) -> Result<(), Error> {
-        let mut ask = self.ask_commit(session);
-        let size_bytes = self.content.size_bytes;
-        if size_bytes == 0 {
-            self.judge(check_empty(&self.content).await)?;
-            self.registry.answer_once(&ask).await.map_err(|error| self.lost_or(error))?;
-            return Ok(());
-        }
-        let section = Section::new(Arc::clone(&self.content), self.content.start(), 0..size_bytes);
-        let outgoing = section.outgoing();
-        ask.request.body = Body::Stream(Arc::clone(&outgoing));
-        let sent = self.send(&ask, &outgoing, 0).await;
-        match (self.judge(section.outcome())?, sent) {
-            (_, Ok(_)) => Ok(()),
-            (_, Err(error)) => Err(self.lost_or(error)),
-        }
-    }
-
-    async fn send_chunks(&mut self, session: &mut UploadSession) -> Result<(), Error> {
-        let mut at = self.content.start();
-        while at.offset < self.content.size_bytes {
-            at = self.send_chunk(session, at).await?;
-        }
-        let response = self.registry.answer_once(&self.ask_commit(session)).await;
-        response.map_err(|error| self.lost_or(error))?.finish().await;
-        Ok(())
-    }
-
-    /// Sends one chunk, the rest of it again as long as the session lives.
-    async fn send_chunk(
-        &mut self,
-        session: &mut UploadSession,
-        from: Checkpoint,
-    ) -> Result<Checkpoint, Error> {
-        let chunk_bytes = self.chunk_bytes.max(session.chunk_min_bytes);
-        let end = from.offset.saturating_add(chunk_bytes).min(self.content.size_bytes);
-        let mut start = from.offset;
-        let mut attempts = self.registry.http().attempts();
-        loop {
-            let section = Section::new(Arc::clone(&self.content), from.clone(), start..end);
-            let answer = self.send_patch(session, &section, start..end).await;
-            let outcome = self.judge(section.outcome())?;
-            let received = match answer {
-                Ok(received) if received > start => received,
-                Ok(_) => return Err(self.subject.error(Kind::LostSession)),
-                Err(error) if error.is_temporary() || error.status() == Some(416) => {
-                    attempts.pause_after_any(error).await?;
-                    self.ask_received(session).await?
-                }
-                Err(error) => return Err(self.lost_or(error)),
-            };
-            match outcome {
-                Outcome::Sent(at) if received == end => return Ok(at),
-                _ if (from.offset..end).contains(&received) => {}
-                // The session has other bytes than were sent: nothing can be built upon it.
-                _ => return Err(self.subject.error(Kind::LostSession)),
-            }
-            if received > start {
-                attempts.reset();
-            }
-            start = received;
-            self.progress.set(start);
-        }
-    }
-
-    /// Sends bytes into the session, and gives how many it holds then.
-    async fn send_patch(
-        &mut self,
-        session: &mut UploadSession,
-        section: &Arc<Section>,
-        range: std::ops::Range<u64>,
-    ) -> Result<u64, Error> {
-        let outgoing = section.outgoing();
-        let mut ask = session.ask(Method::PATCH, &self.subject);
-        ask.request = ask
-            .request
-            .with(headers::CONTENT_TYPE, "application/octet-stream")
-            .with(headers::CONTENT_RANGE, &format!("{}-{}", range.start, range.end - 1))
-            .with_body(Body::Stream(Arc::clone(&outgoing)));
-        let response = self.send(&ask, &outgoing, range.start).await?;
-        session.location = response.location().map_err(|failure| self.subject.error(failure))?;
-        let received = response.value(headers::RANGE).and_then(received_bytes);
-        response.finish().await;
-        Ok(received.unwrap_or(range.end))
-    }
-
-    /// Asks the session how many bytes it holds.
-    async fn ask_received(&self, session: &mut UploadSession) -> Result<u64, Error> {
-        let ask = session.ask(Method::GET, &self.subject);
-        let response = self.registry.answer(&ask).await.map_err(|error| self.lost_or(error))?;
-        if let Ok(location) = response.location() {
-            session.location = location;
-        }
-        let received = response.value(headers::RANGE).and_then(received_bytes);
-        response.finish().await;
-        received.ok_or_else(|| self.subject.error(Kind::LostSession))
-    }
-
-    /// Sends a body and tells its progress meanwhile.
-    async fn send(
-        &mut self,
-        ask: &Ask,
-        outgoing: &Arc<Outgoing>,
-        start: u64,
-    ) -> Result<super::answer::Response, Error> {
-        let sending = self.registry.answer_once(ask);
-        tokio::pin!(sending);
-        let mut tell = tokio::time::interval(TELL_EVERY);
-        loop {
-            let answer = tokio::select! {
-                answer = &mut sending => Some(answer),
-                _ = tell.tick() => None,
-            };
-            self.progress.set(start + outgoing.taken_bytes());
-            if let Some(answer) = answer {
-                return answer;
-            }
-        }
-    }
-
-    fn ask_commit(&self, session: &UploadSession) -> Ask {
-        let mut ask = session.ask(Method::PUT, &self.subject);
-        ask.request = ask.request.with(headers::CONTENT_TYPE, "application/octet-stream");
-        add_digest(&mut ask.request.url, &self.content.digest.to_string());
-        ask.request.patience =
-            Duration::from_secs(self.content.size_bytes / COMMIT_BYTES_PER_SECOND);
-        ask
-    }
-
-    /// Turns a source that is of no use into an error.
-    fn judge(&self, outcome: Outcome) -> Result<Outcome, Error> {
-        match outcome {
-            Outcome::Damaged(mismatch) => Err(self.subject.error(Kind::DamagedSource(mismatch))),
-            Outcome::Unreadable(error) => Err(self.subject.error(Kind::Source(error))),
-            usable => Ok(usable),
-        }
-    }
-
-    /// A session that is not known any more is lost; the blob may yet be sent by another.
-    fn lost_or(&self, error: Error) -> Error {
-        if error.is_not_found() { self.subject.error(Kind::LostSession) } else { error }
-    }
 }
 
 /// Whether a registry does not take blobs in chunks at all.
 fn is_unsupported(error: &Error) -> bool {
     matches!(error.status(), Some(405 | 411 | 501)) || error.mentions("UNSUPPORTED")
-}
-
-/// Adds `digest=…` behind whatever query the session's address has, which must stay as it is.
-fn add_digest(location: &mut Url, digest: &str) {
-    location.query_pairs_mut().append_pair("digest", digest);
-}
-
-/// Reads how many bytes a session holds from `Range: 0-LAST`, which is no range of RFC 9110.
-///
-/// distribution writes `0-0` where it holds nothing, as if it held one byte; nobody sends one byte.
-fn received_bytes(range: &str) -> Option<u64> {
-    let range = range.trim().trim_start_matches("bytes=");
-    let last: u64 = range.strip_prefix("0-")?.parse().ok()?;
-    Some(if last == 0 { 0 } else { last.checked_add(1)? })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_session_holds_is_read_as_registries_write_it() {
-        for (range, expected) in [
-            ("0-1023", Some(1024)),
-            ("bytes=0-1023", Some(1024)),
-            ("0-0", Some(0)),
-            ("5-9", None),
-            ("0--1", None),
-            ("", None),
-        ] {
-            assert_eq!(received_bytes(range), expected, "{range}");
-        }
-    }
-
-    #[test]
-    fn the_digest_joins_the_sessions_own_query() {
-        for (location, expected) in [
-            ("http://r/u/1", "http://r/u/1?digest=sha256%3Aab"),
-            ("http://r/u/1?_state=a%2Fb%3D", "http://r/u/1?_state=a%2Fb%3D&digest=sha256%3Aab"),
-        ] {
-            let mut url: Url = location.parse().expect(location);
-            add_digest(&mut url, "sha256:ab");
-            assert_eq!(url.as_str(), expected);
-        }
-    }
 }

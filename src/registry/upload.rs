@@ -7,12 +7,14 @@ use super::access::Access;
 use super::answer::Response;
 use super::client::{Ask, Registry};
 use super::error::{Error, Subject};
-use super::http::{Method, Request, StatusCode, Url, headers};
+use super::http::{Method, Request, StatusCode, Url, headers, resolve};
+use super::journal::{Record, UploadJournal};
 use super::section::{BlobSource, Content};
 use super::sending::Sending;
 use crate::digest::Digest;
 use crate::manifest::Descriptor;
-use crate::reference::RepositoryName;
+use crate::reference::{RegistryHost, RepositoryName};
+use crate::stop::Stop;
 
 /// What most registries take in one request without complaint.
 const WHOLE_UP_TO_BYTES: u64 = 64 * 1024 * 1024;
@@ -26,6 +28,8 @@ pub struct UploadSession {
     access: Access,
     /// The least that the registry takes in one chunk but the last (`OCI-Chunk-Min-Length`).
     pub(super) chunk_min_bytes: u64,
+    /// When it was opened, in seconds since 1970.
+    begun_seconds: u64,
 }
 
 /// What became of an attempt to mount a blob.
@@ -38,17 +42,26 @@ pub enum Mount {
 }
 
 /// How blobs are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct UploadOptions {
     /// How much of a large blob goes into one request, in bytes. At least 1 MiB is sent.
     pub chunk_size_bytes: u64,
     /// The largest blob that goes into one request as a whole, in bytes.
     pub whole_up_to_bytes: u64,
+    /// Where sessions of blobs that go in chunks are written down.
+    pub journal: Option<UploadJournal>,
+    /// What ends uploads in good order: no chunk is torn, and no other request waited for.
+    pub stop: Stop,
 }
 
 impl Default for UploadOptions {
     fn default() -> Self {
-        Self { chunk_size_bytes: WHOLE_UP_TO_BYTES, whole_up_to_bytes: WHOLE_UP_TO_BYTES }
+        Self {
+            chunk_size_bytes: WHOLE_UP_TO_BYTES,
+            whole_up_to_bytes: WHOLE_UP_TO_BYTES,
+            journal: None,
+            stop: Stop::default(),
+        }
     }
 }
 
@@ -62,7 +75,21 @@ impl UploadSession {
     fn read(response: &Response, repository: RepositoryName, ask: &Ask) -> Result<Self, Error> {
         let location = response.location().map_err(|failure| ask.subject.error(failure))?;
         let chunk_min_bytes = response.number(headers::OCI_CHUNK_MIN_LENGTH).unwrap_or(0);
-        Ok(Self { location, repository, access: ask.access.clone(), chunk_min_bytes })
+        let (access, begun_seconds) = (ask.access.clone(), Record::now_seconds());
+        Ok(Self { location, repository, access, chunk_min_bytes, begun_seconds })
+    }
+
+    /// The session as the journal has it.
+    pub(super) fn record(&self, registry: &RegistryHost, content: &Content) -> Record {
+        Record {
+            registry: registry.clone(),
+            repository: self.repository.clone(),
+            digest: content.digest.clone(),
+            size_bytes: content.size_bytes,
+            location: self.location.to_string(),
+            chunk_min_bytes: self.chunk_min_bytes,
+            begun_seconds: self.begun_seconds,
+        }
     }
 
     /// A request to the session, named in errors as `subject`.
@@ -119,6 +146,31 @@ impl Registry {
         Ok(session)
     }
 
+    /// The session of a former run; none where its address cannot be one.
+    pub(super) async fn former_session(
+        &self,
+        record: Record,
+    ) -> Result<Option<UploadSession>, Error> {
+        let Ok(location) = resolve(self.base().await?, &record.location) else { return Ok(None) };
+        Ok(Some(UploadSession {
+            location,
+            access: Access::push(&record.repository),
+            repository: record.repository,
+            chunk_min_bytes: record.chunk_min_bytes,
+            begun_seconds: record.begun_seconds,
+        }))
+    }
+
+    /// Removes what the journal knows of an upload, such as one that somebody else has completed.
+    pub fn forget_upload(
+        &self,
+        journal: &UploadJournal,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) {
+        journal.forget(self.host(), &self.api_name(repository), digest);
+    }
+
     /// Gives an upload up. A registry that cannot do that, or does not let us, forgets it in time.
     ///
     /// # Errors
@@ -139,7 +191,10 @@ impl Registry {
         ask
     }
 
-    /// Sends a blob, and returns when the registry has it. `session` is used first if there is one.
+    /// Sends a blob, and returns when the registry has it. A session that the journal knows is gone on
+    /// with; else `session` is used first if there is one. Once `options.stop` was asked to end, this
+    /// returns no more: it is to be dropped when that has settled.
+    ///
     /// `progress` is told how many more bytes are sent, or how many fewer when some go again; at the end
     /// it was told the blob's size in sum.
     ///
@@ -158,6 +213,8 @@ impl Registry {
         let name = self.api_name(repository).into_owned();
         let content =
             Content { source, digest: descriptor.digest.clone(), size_bytes: descriptor.size };
-        Sending::new(self, name, content, options, progress).run(session).await
+        Sending::new(self, name, content, options, progress)
+            .run(session, options.journal.as_ref())
+            .await
     }
 }

@@ -19,6 +19,7 @@ mod queue;
 mod receipts;
 mod referrers;
 mod resume;
+mod resume_push;
 mod signals;
 mod transfer;
 mod volumes;

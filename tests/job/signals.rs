@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::{Desk, Ran};
 use crate::support::images::{Image, random_layer};
-use crate::support::registry::TestRegistry;
+use crate::support::registry::{Options, TestRegistry};
 
 /// A source with an image of four megabytes.
 fn source() -> TestRegistry {
@@ -101,6 +101,80 @@ fn an_interrupted_push_moves_no_tag_and_can_be_run_again() {
         assert_eq!((again.code, again.stdout), (Some(0), format!("{name}\n")), "{}", again.stderr);
         assert_eq!(far.tagged("app", "1"), source.tagged("app", "1"));
     }
+}
+
+/// A payload with a layer that is too large for one request.
+fn large(desk: &Desk) -> TestRegistry {
+    let source = TestRegistry::start();
+    source.put("app", "1", &Image::oci(&[random_layer(1, 70_000_000)]));
+    let name = source.reference("app:1");
+    assert_eq!(desk.run(&["make-payload", "-f", "x.zip", &name]).code, Some(0));
+    source
+}
+
+/// Waits until a part of the second chunk of 2 MiB has arrived.
+fn wait_for_second_chunk(far: &TestRegistry) {
+    wait_until("a chunk", || {
+        let chunks = far.exchanges("PATCH", "");
+        chunks.get(1).is_some_and(|chunk| chunk.request_body_bytes > 100_000)
+    });
+}
+
+#[test]
+fn a_chunk_under_way_is_sent_to_its_end_first() {
+    let desk = Desk::new();
+    let source = large(&desk);
+    let payload = std::fs::read(desk.path("x.zip")).expect("a payload");
+    for (signal, code) in SIGNALS {
+        let far =
+            TestRegistry::start_with(Options { torn_uploads_die: true, ..Options::default() });
+        let host = far.host();
+        let push = ["push-payload", "-f", "x.zip", "-r", &host, "--chunk-size", "2MiB"];
+        let child = start(&mut desk.kharon(&[&push[..], &["--limit-rate", "4MB"]].concat()));
+        wait_for_second_chunk(&far);
+        let ran = end(child, signal);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), ""), "{}", ran.stderr);
+        let told = "finishing the chunk under way, Ctrl-C again ends at once";
+        assert!(ran.stderr.contains(told), "{}", ran.stderr);
+        assert!(
+            ran.stderr.ends_with("what arrived stays and is not sent again\n"),
+            "{}",
+            ran.stderr
+        );
+        let chunks = far.exchanges("PATCH", "");
+        assert!(chunks.iter().all(|chunk| chunk.status == 202), "{chunks:#?}");
+        far.clear_journal();
+        // What comes through a pipe is gone on with as well.
+        let again = match code {
+            130 => desk.run(&push),
+            _ => desk.run_with(&["push-payload", "-r", &host], &payload),
+        };
+        assert_eq!(again.code, Some(0), "{}", again.stderr);
+        assert!(again.stderr.contains("going on with blob"), "{}", again.stderr);
+        assert!(far.blob_bytes_sent_to("app") < 70_100_000 - 2 * 2 * 1024 * 1024);
+        assert_eq!(far.tagged("app", "1"), source.tagged("app", "1"));
+    }
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_the_chunk() {
+    let desk = Desk::new();
+    large(&desk);
+    let far = TestRegistry::start();
+    let host = far.host();
+    // A chunk takes more than a minute.
+    let push = ["push-payload", "-f", "x.zip", "-r", &host, "--limit-rate", "1MB"];
+    let mut child = start(&mut desk.kharon(&push));
+    let arrived =
+        |bytes: u64| far.exchanges("PATCH", "").iter().any(|x| x.request_body_bytes > bytes);
+    wait_until("a chunk", || arrived(100_000));
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().expect("kill runs").success());
+    wait_until("more of the chunk", || arrived(600_000));
+    assert!(child.try_wait().expect("a state").is_none());
+    let ran = end(child, "-TERM");
+    assert_eq!(ran.code, Some(143), "{}", ran.stderr);
+    assert!(ran.stderr.contains("finishing the chunk"), "{}", ran.stderr);
 }
 
 #[test]

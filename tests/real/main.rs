@@ -14,6 +14,7 @@ mod layouts;
 mod pipes;
 mod receipts;
 mod referrers;
+mod resume;
 mod served;
 mod sparse;
 mod transfer;

@@ -10,13 +10,13 @@ use crate::real::{Kind, RealRegistry};
 
 /// A `kharon serve` that ends when it is dropped.
 #[derive(Debug)]
-struct Served {
+pub struct Served {
     process: Child,
-    host: String,
+    pub host: String,
 }
 
 impl Served {
-    fn start(folder: &Path) -> Self {
+    pub fn start(folder: &Path) -> Self {
         let dir = ["serve", "--listen", "127.0.0.1:0", "--dir", kit::text_of(folder)];
         let mut command = kharon_command(&dir);
         let mut process = command.stderr(Stdio::piped()).spawn().expect("kharon runs");

@@ -41,8 +41,13 @@ impl BlobSource for Unreadable {
     }
 }
 
-const CHUNKED: UploadOptions =
-    UploadOptions { chunk_size_bytes: 2 * MIB as u64, whole_up_to_bytes: 1 };
+fn chunked() -> UploadOptions {
+    UploadOptions {
+        chunk_size_bytes: 2 * MIB as u64,
+        whole_up_to_bytes: 1,
+        ..UploadOptions::default()
+    }
+}
 
 /// Sends `bytes`, which should be what `descriptor` says, and gives the progress in sum.
 async fn send(
@@ -147,8 +152,8 @@ async fn a_small_blob_goes_whole_and_a_large_one_in_chunks() {
         (0, UploadOptions::default(), vec!["POST", "PUT"]),
         (1, UploadOptions::default(), vec!["POST", "PUT"]),
         (3 * MIB, UploadOptions::default(), vec!["POST", "PUT"]),
-        (3 * MIB, CHUNKED, vec!["POST", "PATCH", "PATCH", "PUT"]),
-        (4 * MIB, CHUNKED, vec!["POST", "PATCH", "PATCH", "PUT"]),
+        (3 * MIB, chunked(), vec!["POST", "PATCH", "PATCH", "PUT"]),
+        (4 * MIB, chunked(), vec!["POST", "PATCH", "PATCH", "PUT"]),
     ] {
         let (server, store) = store().await;
         let bytes = content(size);
@@ -170,10 +175,10 @@ async fn a_damaged_source_leaves_nothing_behind() {
     flipped[3 * MIB - 1] ^= 1;
     let (short, mut longer) = (bytes[..3 * MIB - 1].to_vec(), bytes.clone());
     longer.push(0);
-    for options in [UploadOptions::default(), CHUNKED] {
+    for options in [UploadOptions::default(), chunked()] {
         for wrong in [flipped.clone(), short.clone(), longer.clone(), Vec::new()] {
             let (server, store) = store().await;
-            let (sent, _) = send(&server.registry(), &truth, wrong, None, options).await;
+            let (sent, _) = send(&server.registry(), &truth, wrong, None, options.clone()).await;
             let error = sent.expect_err("damaged");
             assert!(error.is_damaged_source() && !error.is_temporary(), "{}", chain(&error));
             assert!(store.blobs().is_empty());
@@ -227,7 +232,11 @@ async fn requests_shrink_where_they_are_too_large() {
         &descriptor(&bytes),
         bytes.clone(),
         None,
-        UploadOptions { chunk_size_bytes: 4 * MIB as u64, whole_up_to_bytes: 64 * MIB as u64 },
+        UploadOptions {
+            chunk_size_bytes: 4 * MIB as u64,
+            whole_up_to_bytes: 64 * MIB as u64,
+            ..UploadOptions::default()
+        },
     )
     .await;
     sent.unwrap_or_else(|error| panic!("{}", chain(&error)));
@@ -307,7 +316,7 @@ async fn a_torn_chunk_goes_on_where_the_session_stands() {
         .await;
         let bytes = content(5 * MIB);
         let (sent, told) =
-            send(&server.registry(), &descriptor(&bytes), bytes.clone(), None, CHUNKED).await;
+            send(&server.registry(), &descriptor(&bytes), bytes.clone(), None, chunked()).await;
         sent.unwrap_or_else(|error| panic!("{kept}: {}", chain(&error)));
         assert!(store.blobs() == [bytes], "{kept}");
         assert_eq!(told, 5 * 1024 * 1024);
@@ -327,7 +336,7 @@ async fn a_registry_that_loses_every_session_is_given_up() {
         _ => Reply::new(404),
     })
     .await;
-    for options in [UploadOptions::default(), CHUNKED] {
+    for options in [UploadOptions::default(), chunked()] {
         let before = server.count("POST", "");
         let bytes = content(3 * MIB);
         let (sent, _) = send(&server.registry(), &descriptor(&bytes), bytes, None, options).await;
@@ -453,10 +462,10 @@ async fn no_body_is_sent_to_be_refused_for_want_of_a_token() {
     let mount = registry.mount_blob(&repository(), &blob.digest, &from).await.expect("an answer");
     let Mount::Refused(mounting @ Some(_)) = mount else { panic!("{mount:?}") };
     assert!(!format!("{mounting:?}").contains("_state"), "{mounting:?}");
-    let (sent, _) = send(&registry, &blob, bytes.clone(), mounting, CHUNKED).await;
+    let (sent, _) = send(&registry, &blob, bytes.clone(), mounting, chunked()).await;
     sent.expect("sent");
     let opened = registry.start_upload(&repository()).await.expect("opened");
-    let (sent, _) = send(&registry, &blob, bytes, Some(opened), CHUNKED).await;
+    let (sent, _) = send(&registry, &blob, bytes, Some(opened), chunked()).await;
     sent.expect("sent");
     let log = server.log();
     let mut bodies = log.iter().filter(|seen| !seen.body.is_empty());
@@ -511,7 +520,7 @@ async fn chunks_are_as_large_as_the_registry_wants_them() {
     .await;
     let bytes = content(5 * MIB);
     let (sent, _) =
-        send(&server.registry(), &descriptor(&bytes), bytes.clone(), None, CHUNKED).await;
+        send(&server.registry(), &descriptor(&bytes), bytes.clone(), None, chunked()).await;
     sent.expect("sent");
     let sizes: Vec<_> =
         server.log().iter().filter(|s| s.method == "PATCH").map(|s| s.body.len()).collect();
@@ -529,7 +538,7 @@ async fn a_registry_without_chunks_gets_the_blob_whole() {
     .await;
     let bytes = content(5 * MIB);
     let (sent, _) =
-        send(&server.registry(), &descriptor(&bytes), bytes.clone(), None, CHUNKED).await;
+        send(&server.registry(), &descriptor(&bytes), bytes.clone(), None, chunked()).await;
     sent.unwrap_or_else(|error| panic!("{}", chain(&error)));
     assert!(store.blobs() == [bytes]);
 }
