@@ -19,7 +19,8 @@ use crate::units::count;
 
 use super::deltas::{Local, Maker, Wish};
 use super::entries::Entries;
-use super::output::{Destination, FormerBytes, Outputs, Shape, volume_path};
+use super::output::FormerBytes;
+use super::outputs::{Destination, Outputs, Shape, volume_path};
 use super::request::DeltaRequest;
 use super::sources::Sources;
 use super::{Planned, Summary};

@@ -14,7 +14,8 @@ use crate::progress::{Arrival, Event, Reporter};
 
 use super::check::{Checker, Parts};
 use super::entries::{Content, Entries, Part};
-use super::output::{Output, Outputs, Written};
+use super::output::{Output, Written};
+use super::outputs::Outputs;
 
 const CANNOT_WRITE: &str = "cannot write the payload";
 

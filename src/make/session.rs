@@ -21,7 +21,8 @@ use crate::plan::{HeldBlob, Plan};
 use crate::progress::Reporter;
 
 use super::Ground;
-use super::output::{FormerBytes, with_suffix};
+use super::output::FormerBytes;
+use super::outputs::with_suffix;
 use super::request::Resume;
 use super::work::WorkFolder;
 

@@ -16,7 +16,7 @@ use crate::registry::{Registries, RemoteBlob};
 use super::deltas::{Local, Sourced};
 use super::entries::{Content, Entries};
 use super::fetch::{Download, KeptBytes, Source};
-use super::output::Outputs;
+use super::outputs::Outputs;
 use super::pack::NewEntry;
 use super::request::DeltaRequest;
 

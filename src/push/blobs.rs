@@ -69,15 +69,13 @@ impl Push {
         for repository in need.repositories {
             let bytes = *size;
             self.reporter.report(Event::BlobStarted { digest: digest.clone(), bytes });
-            let (source, how) = match &holder {
-                None => (Arc::clone(&source) as Arc<dyn BlobSource>, Arrival::Copied),
-                Some(holder) => (
-                    Arc::new(self.registry.blob(holder, &descriptor)) as Arc<dyn BlobSource>,
-                    Arrival::Copied,
-                ),
+            let from: Arc<dyn BlobSource> = match &holder {
+                None => Arc::clone(&source) as _,
+                Some(holder) => Arc::new(self.registry.blob(holder, &descriptor)),
             };
+            let from = async { Ok((from, Arrival::Copied)) };
             let how = self
-                .bring_from(&descriptor, &repository, holder.as_ref(), source, how)
+                .bring_from(&descriptor, &repository, holder.as_ref(), from)
                 .await
                 .map_err(|error| blamed_on_far(error, home))
                 .with_context(|| format!("cannot join blob `{digest}` in `{repository}`"))?;
@@ -95,8 +93,8 @@ impl Push {
         descriptor: &Descriptor,
         content: &BlobReader,
     ) -> anyhow::Result<Arrival> {
-        let source = Arc::new(Content::Payload(Box::new(content.clone())));
-        self.bring_from(descriptor, repository, None, source, Arrival::Uploaded).await
+        self.bring_content(descriptor, repository, Content::Payload(Box::new(content.clone())))
+            .await
     }
 
     /// Sends a few bytes as a blob.
@@ -106,22 +104,37 @@ impl Push {
         descriptor: &Descriptor,
         bytes: &'static [u8],
     ) -> anyhow::Result<()> {
-        let source = Arc::new(Content::Bytes(bytes));
-        self.bring_from(descriptor, repository, None, source, Arrival::Uploaded).await?;
+        self.bring_content(descriptor, repository, Content::Bytes(bytes)).await?;
         Ok(())
     }
 
-    /// Brings a blob from `source`, unless it is there or can be mounted.
+    async fn bring_content(
+        &self,
+        descriptor: &Descriptor,
+        repository: &RepositoryName,
+        content: Content,
+    ) -> anyhow::Result<Arrival> {
+        let source: Arc<dyn BlobSource> = Arc::new(content);
+        let source = async { Ok((source, Arrival::Uploaded)) };
+        self.bring_from(descriptor, repository, None, source).await
+    }
+
+    /// Brings a blob, unless it is there or can be mounted; only then `source` is waited for.
     async fn bring_from(
         &self,
         descriptor: &Descriptor,
         repository: &RepositoryName,
         holder: Option<&RepositoryName>,
-        source: Arc<dyn BlobSource>,
-        how: Arrival,
+        source: impl Future<Output = anyhow::Result<(Arc<dyn BlobSource>, Arrival)>>,
     ) -> anyhow::Result<Arrival> {
         let digest = &descriptor.digest;
-        if self.registry.blob_size(repository, digest).await?.is_some() {
+        if holder == Some(repository)
+            || self.registry.blob_size(repository, digest).await?.is_some()
+        {
+            // Its upload may have been completed by another, or without its answer.
+            if let Some(journal) = &self.upload.journal {
+                self.registry.forget_upload(journal, repository, digest);
+            }
             return Ok(Arrival::Present);
         }
         let mut session = None;
@@ -131,11 +144,20 @@ impl Push {
                 Mount::Refused(opened) => session = opened,
             }
         }
+        let (source, how) = source.await?;
         let progress = |bytes: i64| self.report_progress(digest, bytes);
-        self.registry
+        let sent = self
+            .registry
             .upload_blob(repository, descriptor, session, source, &self.upload, &progress)
-            .await?;
-        Ok(how)
+            .await;
+        match (sent, how, holder) {
+            (Ok(()), _, _) => Ok(how),
+            (Err(error), Arrival::Copied, Some(holder)) if error.is_damaged_source() => {
+                let repository = holder.clone();
+                Err(anyhow::Error::new(error).context(FarContent { repository }))
+            }
+            (Err(error), _, _) => Err(error.into()),
+        }
     }
 
     /// Brings one blob into its repositories, one after the other: from the second on it can be
@@ -169,37 +191,9 @@ impl Push {
         holder: Option<&RepositoryName>,
         restorer: &Arc<Restorer>,
     ) -> anyhow::Result<Arrival> {
-        if holder == Some(repository)
-            || self.registry.blob_size(repository, &blob.digest).await?.is_some()
-        {
-            // Its upload may have been completed by another, or without its answer.
-            if let Some(journal) = &self.upload.journal {
-                self.registry.forget_upload(journal, repository, &blob.digest);
-            }
-            return Ok(Arrival::Present);
-        }
-        let mut session = None;
-        if let Some(holder) = holder {
-            match self.registry.mount_blob(repository, &blob.digest, holder).await? {
-                Mount::Mounted => return Ok(Arrival::Mounted),
-                Mount::Refused(opened) => session = opened,
-            }
-        }
-        let (source, how) = self.source_of(blob, holder, restorer).await?;
         let descriptor = Descriptor::new(blob.media_type.clone(), blob.digest.clone(), blob.size);
-        let progress = |bytes: i64| self.report_progress(&blob.digest, bytes);
-        let sent = self
-            .registry
-            .upload_blob(repository, &descriptor, session, source, &self.upload, &progress)
-            .await;
-        match (sent, how, holder) {
-            (Ok(()), _, _) => Ok(how),
-            (Err(error), Arrival::Copied, Some(holder)) if error.is_damaged_source() => {
-                let repository = holder.clone();
-                Err(anyhow::Error::new(error).context(FarContent { repository }))
-            }
-            (Err(error), _, _) => Err(error.into()),
-        }
+        let source = self.source_of(blob, holder, restorer);
+        self.bring_from(&descriptor, repository, holder, source).await
     }
 
     /// Where the bytes come from: the payload, the repository at the far side that has them, or a file

@@ -8,7 +8,7 @@ use kharon::digest::Digest;
 use kharon::manifest::{Manifest, MediaType};
 use serde_json::Value;
 
-use crate::images::Image;
+use crate::images::{Blob, Image, layer, random_bytes};
 use crate::real;
 
 /// Everything that a registry may hold; some hide what a client does not say it takes.
@@ -222,4 +222,26 @@ pub fn path_in(folder: &tempfile::TempDir, name: &str) -> PathBuf {
 /// A path as an argument.
 pub fn text_of(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
+}
+
+/// The volumes in a folder, in order.
+pub fn volumes_in(folder: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(folder).expect("a folder");
+    let files = files.map(|entry| entry.expect("an entry").path());
+    let mut files: Vec<PathBuf> =
+        files.filter(|file| file.extension().is_some_and(|extension| extension == "zip")).collect();
+    files.sort();
+    files
+}
+
+/// A layer of text; another `from` makes a part of it new.
+pub fn text_layer(seed: u64, from: usize) -> Blob {
+    let text = |seed, length| -> Vec<u8> {
+        random_bytes(seed, length).iter().map(|byte| b'a' + byte % 9).collect()
+    };
+    let mut content = text(seed, 2_000_000);
+    if from > 0 {
+        content.splice(from..from + 100, text(seed + 1, 9_000));
+    }
+    layer(&[("usr/text", &content)])
 }

@@ -18,6 +18,7 @@ mod resume;
 mod served;
 mod sparse;
 mod transfer;
+mod volumes;
 
 #[path = "../support/fixtures.rs"]
 #[expect(dead_code, reason = "not all of it is used here")]
