@@ -54,6 +54,7 @@
 //! registry · layout   one registry over HTTP (reqwest) · an OCI image layout as a store
 //! layer               a blob as recipe and delta: joins the two below
 //! gzip · delta        exact gzip streams · plain bytes against old plain bytes (zstd)
+//! minisign            keys and signatures (aws-lc-rs, blake2, scrypt)
 //! disk                room where files go (fs4)
 //! unpack · verified · window · replace    plain bytes of blobs (flate2) · checked while they pass · files at any
 //!                     offset · files that are there whole or not at all
@@ -73,6 +74,7 @@ pub mod layer;
 pub mod layout;
 pub mod make;
 pub mod manifest;
+pub mod minisign;
 pub mod names;
 pub mod payload;
 pub mod plan;

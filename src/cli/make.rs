@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use super::access::{AccessArgs, Stdin};
 use super::delta::DeltaArgs;
-use super::{named, print_json, print_line};
+use super::{key, named, print_json, print_line};
 
 /// The largest list of images that is read, in bytes.
 const LIST_MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -66,6 +66,10 @@ pub(crate) struct MakeArgs {
     /// The layout of the zip: kharon's own, or that of docker-charon 0.4
     #[arg(long, value_name = "FORMAT", default_value = "kharon")]
     format: FormatArg,
+    /// Sign the payload with this key, of `kharon keygen` or minisign; its password comes from
+    /// `KHARON_KEY_PASSWORD`, or is asked for
+    #[arg(long, value_name = "KEY")]
+    sign: Option<PathBuf>,
     #[command(flatten)]
     delta: DeltaArgs,
     /// How many transfers run at once
@@ -192,6 +196,10 @@ impl MakeArgs {
             format: match self.format {
                 FormatArg::Kharon => make::Format::Kharon,
                 FormatArg::Charon => make::Format::Charon,
+            },
+            sign: match &self.sign {
+                Some(path) => Some(key::read_secret(path, terminal).await?),
+                None => None,
             },
             delta: self.delta.request(),
             jobs: self.jobs,

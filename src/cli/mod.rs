@@ -5,6 +5,7 @@ mod baselines;
 mod delta;
 mod inspect;
 mod inventory;
+mod key;
 mod make;
 mod paper;
 mod push;
@@ -24,7 +25,7 @@ Exit codes:
     1  failed
     2  the command line makes no sense
     3  a registry cannot be reached, refused something, or sent something wrong
-    4  the payload, a receipt or an inventory is damaged
+    4  the payload, a receipt or an inventory is damaged, or not signed as asked
     5  the far side lacks what the payload expects there
   130  interrupted (143: terminated)";
 
@@ -59,6 +60,9 @@ pub(crate) enum Command {
     /// Read every byte of a payload and check every digest
     #[command(after_help = EXIT_CODES)]
     Verify(Box<verify::VerifyArgs>),
+    /// Make a key that signs payloads
+    #[command(after_help = EXIT_CODES)]
+    Keygen(key::KeygenArgs),
     /// List what a registry holds, for `make-payload --against`
     #[command(after_help = EXIT_CODES)]
     Inventory(Box<inventory::InventoryArgs>),
@@ -129,6 +133,7 @@ impl Command {
             Self::PushPayload(arguments) => arguments.run(terminal).await,
             Self::Inspect(arguments) => arguments.run(terminal),
             Self::Verify(arguments) => arguments.run(terminal).await,
+            Self::Keygen(arguments) => arguments.run(terminal).await,
             Self::Inventory(arguments) => arguments.run(terminal).await,
             Self::Serve(arguments) => arguments.run(terminal).await,
             Self::Completions(arguments) => arguments.run(terminal),

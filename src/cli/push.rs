@@ -19,7 +19,7 @@ use kharon::units::{count, format_bytes, parse_size};
 
 use super::access::{AccessArgs, Stdin};
 use super::baselines::BaselineArgs;
-use super::{named, print_json, print_line};
+use super::{key, named, print_json, print_line};
 
 const WORKDIR_HELP: &str = "Where temporary files lie: a payload that comes through a pipe, layers \
     that are rebuilt; the system's folder for temporary files if not given";
@@ -54,6 +54,10 @@ pub(crate) struct PushArgs {
     /// Read and check the whole payload before anything is sent
     #[arg(long)]
     verify_first: bool,
+    /// Refuse a payload that this key did not sign, before anything is sent; KEY is a `.pub` file of
+    /// `kharon keygen` or minisign, or its second line. Implies --verify-first
+    #[arg(long, value_name = "KEY")]
+    verify_key: Option<String>,
     /// The size of the requests that large blobs are sent in, such as 64MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
     chunk_size: u64,
@@ -138,6 +142,7 @@ impl PushArgs {
             } else {
                 VerifyFirst::WhileSending
             },
+            verify_key: self.verify_key.as_deref().map(key::read_public).transpose()?,
             baselines: self.baselines.baselines(),
             receipt: self.receipt.clone(),
             jobs: self.jobs,

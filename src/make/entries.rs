@@ -13,11 +13,13 @@ use crate::payload::{self, Fault, Kind, PlannedEntry, charon, oci_index, payload
 use crate::plan::{Plan, PlannedBlob};
 
 use super::Format;
+use crate::minisign::SecretKey;
 
 /// The entries of one payload.
 pub(super) struct Entries {
     format: Format,
     index: Index,
+    key: Option<SecretKey>,
     before: Vec<(String, Bytes)>,
     after: Vec<(String, Bytes)>,
     /// `payload_descriptor.json`, which says nothing of what was written; empty in kharon's format.
@@ -31,7 +33,7 @@ impl Entries {
     /// # Errors
     /// When docker-charon's format was asked for and cannot hold the plan, when the plan is more than
     /// a reader of payloads takes, and when it does not hang together.
-    pub(super) fn new(plan: &Plan, format: Format) -> anyhow::Result<Self> {
+    pub(super) fn new(plan: &Plan, format: Format, key: Option<SecretKey>) -> anyhow::Result<Self> {
         let manifests = plan.manifests.iter().map(|manifest| (&manifest.descriptor).into());
         let blobs = plan.blobs.iter().map(|blob| index::Blob {
             media_type: blob.descriptor.media_type.clone(),
@@ -55,7 +57,7 @@ impl Entries {
             }
         };
         payload::check_planned(&index, &plan.manifests).map_err(explain)?;
-        let mut entries = Self { format, index, before, after, descriptor, payload_bytes: 0 };
+        let mut entries = Self { format, index, key, before, after, descriptor, payload_bytes: 0 };
         entries.payload_bytes = entries.length(plan)?;
         Ok(entries)
     }
@@ -85,14 +87,18 @@ impl Entries {
         }
     }
 
-    /// The last entry, which describes all `written` ones.
-    pub(super) fn last(&self, written: &[Entry]) -> anyhow::Result<(String, Vec<u8>)> {
+    /// The last entries: the index, which describes all `written` ones, and the signature over it.
+    pub(super) fn last(&self, written: &[Entry]) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
         match self.format {
             Format::Kharon => {
                 let index = Index { entries: written.to_vec(), ..self.index.clone() };
-                Ok((index::ENTRY_NAME.to_owned(), index.to_json()?))
+                let json = index.to_json()?;
+                let signed = self.key.as_ref().map(|key| payload::sign_index(key, &json));
+                let signed = signed.transpose()?;
+                let index = (index::ENTRY_NAME.to_owned(), json);
+                Ok(std::iter::once(index).chain(signed).collect())
             }
-            Format::Charon => Ok((charon::ENTRY_NAME.to_owned(), self.descriptor.clone())),
+            Format::Charon => Ok(vec![(charon::ENTRY_NAME.to_owned(), self.descriptor.clone())]),
         }
     }
 
@@ -110,7 +116,8 @@ impl Entries {
             .chain(blobs)
             .chain(self.after.iter().map(small))
             .collect();
-        // Every SHA-256 has the same length, so the last entry's length is known before its content.
+        // Every SHA-256 and signature has the same length, so that of the last entries is known before
+        // their content.
         let sha256 = "0".repeat(64);
         let written: Vec<Entry> = planned
             .iter()
@@ -120,13 +127,15 @@ impl Entries {
                 sha256: sha256.clone(),
             })
             .collect();
-        let (name, bytes) = self.last(&written)?;
-        let (limit, found) = (index::INDEX_MAX_BYTES, bytes.len() as u64);
-        if found > limit {
+        let last = self.last(&written)?;
+        let limit = index::INDEX_MAX_BYTES;
+        if let Some((name, bytes)) = last.iter().find(|(_, bytes)| bytes.len() as u64 > limit) {
+            let (name, found) = (name.clone(), bytes.len() as u64);
             return Err(explain(Fault::IndexTooLarge { name, limit, found }));
         }
-        let last = (name, bytes.len() as u64, Kind::Small);
-        let entries = planned.iter().chain([&last]);
+        let last = last.into_iter().map(|(name, bytes)| (name, bytes.len() as u64, Kind::Small));
+        let last: Vec<(String, u64, Kind)> = last.collect();
+        let entries = planned.iter().chain(&last);
         Ok(payload_length(entries.map(|(name, size_bytes, kind)| PlannedEntry {
             name,
             size_bytes: *size_bytes,
@@ -229,7 +238,7 @@ mod tests {
 
     fn refused(images: Vec<Image>, manifests: Vec<Manifest>) -> String {
         let plan = Plan { images, manifests, blobs: Vec::new(), baselines: Vec::new() };
-        let error = Entries::new(&plan, Format::Kharon).err().expect("an error");
+        let error = Entries::new(&plan, Format::Kharon, None).err().expect("an error");
         format!("{error:#}; {}", hints(&error).join("; "))
     }
 
@@ -242,7 +251,7 @@ mod tests {
             blobs: Vec::new(),
             baselines: Vec::new(),
         };
-        assert!(Entries::new(&good, Format::Kharon).is_ok());
+        assert!(Entries::new(&good, Format::Kharon, None).is_ok());
         let too_many = refused(vec![image(&large)], vec![large; 65]);
         let too_long = usize::try_from(index::INDEX_MAX_BYTES).expect("small");
         let long_name = Image { name: "x".repeat(too_long), ..image(&small) };
@@ -290,8 +299,8 @@ mod tests {
             baselines: Vec::new(),
             manifests: vec![manifest],
         };
-        assert!(Entries::new(&plan, Format::Kharon).is_ok());
-        let error = Entries::new(&plan, Format::Charon).err().expect("an error");
+        assert!(Entries::new(&plan, Format::Kharon, None).is_ok());
+        let error = Entries::new(&plan, Format::Charon, None).err().expect("an error");
         assert_eq!(ExitCode::of(&error), ExitCode::Usage);
         assert!(error.to_string().contains(&format!("found `{layer}` left out")), "{error}");
         assert!(hints(&error).concat().contains("--foreign-layers"));

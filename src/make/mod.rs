@@ -140,7 +140,7 @@ pub async fn plan_payload(
             (plan, local) = maker.run(plan, baseline, held, new).await?;
         }
     }
-    let entries = Entries::new(&plan, request.format)?;
+    let entries = Entries::new(&plan, request.format, request.sign)?;
     let summary = Summary::new(
         &plan,
         entries.payload_bytes(),
@@ -236,6 +236,11 @@ fn refuse_nonsense(request: &MakeRequest) -> anyhow::Result<()> {
     if request.wanted.is_empty() {
         return Err(Usage::new("no image was named")
             .with_hint("name images as arguments or with `--images-from FILE`")
+            .into());
+    }
+    if request.sign.is_some() && request.format == Format::Charon {
+        return Err(Usage::new("docker-charon's format has no signatures")
+            .with_hint("leave `--sign`, or write kharon's own format")
             .into());
     }
     let names: Vec<_> = request

@@ -51,7 +51,7 @@ struct Open {
 }
 
 /// Writes the pieces to `output` and commits it; `entries` names the
-/// entries and makes the last one out of all others. Blocks: for a thread of its own.
+/// entries and makes the last ones out of all others. Blocks: for a thread of its own.
 ///
 /// # Errors
 /// When the output cannot be written, when a blob is not what its digest says, or when the pieces
@@ -68,8 +68,9 @@ pub(super) fn write_payload(
         let checker = Checker::start(scope);
         write_pieces(&mut writer, pieces, &checker, reporter)
     })?;
-    let (entry, bytes) = entries.last(writer.entries())?;
-    writer.add(&entry, &bytes).context(cannot_write)?;
+    for (entry, bytes) in entries.last(writer.entries())? {
+        writer.add(&entry, &bytes).context(cannot_write)?;
+    }
     let output = writer.finish().context(cannot_write)?;
     output.commit()
 }

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use crate::delta::Effort;
+use crate::minisign::SecretKey;
 use crate::names::FarNames;
 use crate::plan::ForeignLayers;
 use crate::platform::Platform;
@@ -95,6 +96,8 @@ pub struct MakeRequest {
     pub names: FarNames,
     /// The layout of the zip.
     pub format: Format,
+    /// Signs the payload's index, if given.
+    pub sign: Option<SecretKey>,
     /// How layers travel of which the far side has older ones.
     pub delta: DeltaRequest,
     /// How many blobs or parts of blobs are fetched at once.
@@ -117,6 +120,7 @@ impl MakeRequest {
             foreign_layers: ForeignLayers::LeaveOut,
             names: FarNames::default(),
             format: Format::Kharon,
+            sign: None,
             delta: DeltaRequest::default(),
             jobs: DEFAULT_JOBS,
             connections: Connections::default(),

@@ -9,6 +9,7 @@ use super::fault::Fault;
 use super::index::{self, INDEX_MAX_BYTES, Index, Travels, VERSION};
 use super::manifests::{Manifests, Promise};
 use super::reader::{Contents, Promised};
+use super::signed::{SIGNATURE_NAME, Seal};
 use crate::digest::Digest;
 
 /// The OCI image-layout's marker.
@@ -29,7 +30,10 @@ pub(super) fn read(directory: &Directory, entry: &ZipEntry) -> Result<Contents, 
             found: entry.extent.size_bytes,
         });
     }
-    let index = parse(&directory.read_checked(entry)?)?;
+    let json = directory.read_checked(entry)?;
+    let index = parse(&json)?;
+    let seal = Seal::read(directory, &json)?;
+    drop(json);
     check_lists(&index)?;
     let promised = check_entries(directory, &index)?;
     let mut manifests = Manifests::default();
@@ -71,13 +75,14 @@ pub(super) fn read(directory: &Directory, entry: &ZipEntry) -> Result<Contents, 
             return Err(Fault::EntryIdle { name: name.clone() });
         }
     }
-    Ok(Contents { index, manifests, blobs, deltas, promised })
+    Ok(Contents { index, seal, manifests, blobs, deltas, promised })
 }
 
 /// What kind of entry a name stands for.
 enum Name {
     Layout,
     Index,
+    Signature,
     Content(Digest),
     Delta,
     Folder,
@@ -87,6 +92,7 @@ fn read_name(name: &str) -> Option<Name> {
     match name {
         LAYOUT_NAME | LAYOUT_INDEX_NAME => return Some(Name::Layout),
         index::ENTRY_NAME => return Some(Name::Index),
+        SIGNATURE_NAME => return Some(Name::Signature),
         _ if FOLDERS.contains(&name) => return Some(Name::Folder),
         _ => {}
     }
@@ -255,7 +261,7 @@ fn check_entries(directory: &Directory, index: &Index) -> Result<Vec<Promised>, 
             (Some(Name::Layout | Name::Delta), Some(sha256)) => {
                 Ok(Promised { sha256: Some(sha256), digest: None })
             }
-            (Some(Name::Index | Name::Folder), None) => Ok(Promised::default()),
+            (Some(Name::Index | Name::Signature | Name::Folder), None) => Ok(Promised::default()),
             _ => Err(Fault::EntryUnlisted { name: entry.name.clone() }),
         })
         .collect()

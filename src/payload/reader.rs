@@ -17,10 +17,12 @@ use super::fault::{Fault, NotRegular};
 use super::headers::DESCRIPTOR_SIGNATURE;
 use super::index::{self, Index};
 use super::manifests::Manifests;
+use super::signed::{NotSigned, Seal};
 use super::source::BlobReader;
 use super::{native, structure};
 use crate::digest::Digest;
 use crate::manifest::Manifest;
+use crate::minisign::{PublicKey, Signature};
 
 /// The longest data descriptor: signature, CRC-32 and two sizes of 8 bytes.
 const DESCRIPTOR_MAX_BYTES: usize = 24;
@@ -48,6 +50,7 @@ pub struct Payload {
 #[derive(Debug)]
 pub(super) struct Contents {
     pub(super) index: Index,
+    pub(super) seal: Seal,
     pub(super) manifests: Manifests,
     /// Carried blobs, by the position of their entry.
     pub(super) blobs: HashMap<Digest, usize>,
@@ -148,6 +151,25 @@ impl Payload {
     /// What it holds and expects; for docker-charon's format made from what is there.
     pub fn index(&self) -> &Index {
         &self.contents.index
+    }
+
+    /// The SHA-256 of the entry that holds the index, as it was read.
+    pub fn index_digest(&self) -> &Digest {
+        &self.contents.seal.digest
+    }
+
+    /// The signature over the index, if there is one. It is not checked yet.
+    pub fn signature(&self) -> Option<&Signature> {
+        self.contents.seal.signature.as_ref().map(|(signature, _)| signature)
+    }
+
+    /// Whether `key` signed the index, and with it the size and hash of every other entry. Those who want
+    /// the content to be right as well read it ([`verify`](crate::verify::verify)).
+    ///
+    /// # Errors
+    /// [`NotSigned`] says what is there instead.
+    pub fn check_signature(&self, key: &PublicKey) -> Result<(), NotSigned> {
+        self.contents.seal.check(&self.name, self.format, key)
     }
 
     /// The file's length in bytes.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::baselines::Baselines;
 use crate::make::DEFAULT_JOBS;
+use crate::minisign::PublicKey;
 use crate::names::TargetNames;
 use crate::reference::RegistryHost;
 use crate::registry::{Connections, CredentialStore};
@@ -67,6 +68,8 @@ pub struct PushRequest {
     pub sparse_indexes: SparseIndexes,
     /// Whether to read everything first.
     pub verify_first: VerifyFirst,
+    /// Who must have signed the payload; everything is then read first.
+    pub verify_key: Option<PublicKey>,
     /// Where old blobs are read.
     pub baselines: Baselines,
     /// Where to write what is proved to be there when the push has gone through (docs/receipts.md).
@@ -91,6 +94,7 @@ impl PushRequest {
             tag_policy: TagPolicy::Protect,
             sparse_indexes: SparseIndexes::Keep,
             verify_first: VerifyFirst::WhileSending,
+            verify_key: None,
             baselines: Baselines::default(),
             receipt: None,
             jobs: DEFAULT_JOBS,

@@ -19,4 +19,5 @@ mod queue;
 mod receipts;
 mod referrers;
 mod signals;
+mod signed;
 mod transfer;

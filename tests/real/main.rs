@@ -15,6 +15,7 @@ mod pipes;
 mod receipts;
 mod referrers;
 mod served;
+mod signed;
 mod sparse;
 mod transfer;
 
