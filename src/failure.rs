@@ -9,6 +9,7 @@ use crate::plan::Contradiction;
 use crate::receipt::InvalidReceipt;
 use crate::reference::RepositoryName;
 use crate::restore::Unrestorable;
+use crate::scanned::{InvalidList, NotScanned};
 use crate::terminal::PromptError;
 use crate::{payload, registry, serve, verify};
 
@@ -24,7 +25,7 @@ pub enum ExitCode {
     Usage = 2,
     /// A registry cannot be reached, refused something, or sent something wrong.
     Registry = 3,
-    /// The payload, a receipt or an inventory is damaged, or a payload is not signed as asked.
+    /// The payload, a receipt or an inventory is damaged, or a payload is not signed or scanned as asked.
     PayloadDamaged = 4,
     /// The far side lacks something that the payload expects there.
     BaselineMissing = 5,
@@ -53,6 +54,8 @@ impl ExitCode {
         } else if find::<verify::Problem>(error).is_some()
             || find::<InvalidReceipt>(error).is_some()
             || find::<payload::NotSigned>(error).is_some()
+            || find::<NotScanned>(error).is_some()
+            || find::<InvalidList>(error).is_some()
         {
             Self::PayloadDamaged
         } else if let Some(error) = find::<Unrestorable>(error) {
@@ -208,6 +211,8 @@ pub fn hints(error: &anyhow::Error) -> Vec<String> {
         find::<payload::Error>(error).and_then(payload::Error::hint),
         find::<InvalidReceipt>(error).map(InvalidReceipt::hint),
         find::<payload::NotSigned>(error).map(payload::NotSigned::hint),
+        find::<NotScanned>(error).map(NotScanned::hint),
+        find::<InvalidList>(error).map(InvalidList::hint),
         find::<InvalidText>(error).map(|error| error.hint().to_owned()),
         find::<NotCarriable>(error).and_then(NotCarriable::hint),
         find::<PromptError>(error).and_then(PromptError::hint),

@@ -14,6 +14,7 @@ use kharon::push::{
     self, OnMissing, PushReport, PushRequest, SparseIndexes, TagPolicy, VerifyFirst,
 };
 use kharon::reference::{RegistryHost, RepositoryName};
+use kharon::scanned::Scanned;
 use kharon::terminal::{self, Terminal};
 use kharon::units::{count, format_bytes, parse_size};
 
@@ -58,6 +59,10 @@ pub(crate) struct PushArgs {
     /// `kharon keygen` or minisign, or its second line. Implies --verify-first
     #[arg(long, value_name = "KEY")]
     verify_key: Option<String>,
+    /// Refuse what `kharon expand` did not expand completely, before anything is sent; LIST is its
+    /// `expanded.json` (repeatable)
+    #[arg(long, value_name = "LIST")]
+    scanned: Vec<PathBuf>,
     /// The size of the requests that large blobs are sent in, such as 64MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
     chunk_size: u64,
@@ -118,6 +123,19 @@ impl PushArgs {
         Ok(tokio::task::spawn_blocking(move || Payload::open(&path)).await??)
     }
 
+    async fn scanned(&self) -> anyhow::Result<Option<Scanned>> {
+        if self.scanned.is_empty() {
+            return Ok(None);
+        }
+        let paths = self.scanned.clone();
+        let read = move || {
+            let mut scanned = Scanned::default();
+            paths.iter().try_for_each(|path| scanned.add(path))?;
+            anyhow::Ok(Some(scanned))
+        };
+        tokio::task::spawn_blocking(read).await?
+    }
+
     async fn request(
         &self,
         registry: RegistryHost,
@@ -143,6 +161,7 @@ impl PushArgs {
                 VerifyFirst::WhileSending
             },
             verify_key: self.verify_key.as_deref().map(key::read_public).transpose()?,
+            scanned: self.scanned().await?,
             baselines: self.baselines.baselines(),
             receipt: self.receipt.clone(),
             jobs: self.jobs,

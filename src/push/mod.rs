@@ -81,6 +81,9 @@ pub async fn push_payload(
     if let Some(key) = &request.verify_key {
         payload.check_signature(key).context("nothing was sent")?;
     }
+    if let Some(scanned) = &request.scanned {
+        scanned.check(&payload).context("nothing was sent")?;
+    }
     let cannot_name = |error: &dyn fmt::Display| {
         Usage::new(error.to_string()).with_hint("change `--rename` or `--prefix`")
     };

@@ -9,6 +9,7 @@ use crate::minisign::PublicKey;
 use crate::names::TargetNames;
 use crate::reference::RegistryHost;
 use crate::registry::{Connections, CredentialStore};
+use crate::scanned::Scanned;
 
 /// The size of the requests that large blobs are sent in, unless asked otherwise, in bytes.
 pub const DEFAULT_CHUNK_BYTES: u64 = 64 * 1024 * 1024;
@@ -70,6 +71,8 @@ pub struct PushRequest {
     pub verify_first: VerifyFirst,
     /// Who must have signed the payload; everything is then read first.
     pub verify_key: Option<PublicKey>,
+    /// What must have all of the payload on it, if given.
+    pub scanned: Option<Scanned>,
     /// Where old blobs are read.
     pub baselines: Baselines,
     /// Where to write what is proved to be there when the push has gone through (docs/receipts.md).
@@ -95,6 +98,7 @@ impl PushRequest {
             sparse_indexes: SparseIndexes::Keep,
             verify_first: VerifyFirst::WhileSending,
             verify_key: None,
+            scanned: None,
             baselines: Baselines::default(),
             receipt: None,
             jobs: DEFAULT_JOBS,

@@ -11,6 +11,7 @@ mod bad_input;
 mod baseline;
 mod cli;
 mod deltas;
+mod expanded;
 mod inventory;
 mod nothing_lost;
 mod platforms;
