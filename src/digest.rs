@@ -205,7 +205,8 @@ impl io::Write for Hasher {
     }
 }
 
-fn to_hex(bytes: &[u8]) -> String {
+/// In hexadecimal digits, two for each byte.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes
         .iter()

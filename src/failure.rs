@@ -3,11 +3,13 @@
 use std::fmt;
 
 use crate::digest::{Digest, Mismatch};
+use crate::minisign::InvalidText;
 use crate::payload::charon::NotCarriable;
 use crate::plan::Contradiction;
 use crate::receipt::InvalidReceipt;
 use crate::reference::RepositoryName;
 use crate::restore::Unrestorable;
+use crate::scanned::{InvalidList, NotScanned};
 use crate::terminal::PromptError;
 use crate::{payload, registry, serve, verify};
 
@@ -23,7 +25,7 @@ pub enum ExitCode {
     Usage = 2,
     /// A registry cannot be reached, refused something, or sent something wrong.
     Registry = 3,
-    /// The payload, a receipt or an inventory is damaged.
+    /// The payload, a receipt or an inventory is damaged, or a payload is not signed or scanned as asked.
     PayloadDamaged = 4,
     /// The far side lacks something that the payload expects there.
     BaselineMissing = 5,
@@ -53,6 +55,9 @@ impl ExitCode {
             if unreadable { Self::Failed } else { Self::PayloadDamaged }
         } else if find::<verify::Problem>(error).is_some()
             || find::<InvalidReceipt>(error).is_some()
+            || find::<payload::NotSigned>(error).is_some()
+            || find::<NotScanned>(error).is_some()
+            || find::<InvalidList>(error).is_some()
         {
             Self::PayloadDamaged
         } else if let Some(error) = find::<Unrestorable>(error) {
@@ -231,6 +236,10 @@ pub fn hints(error: &anyhow::Error) -> Vec<String> {
         find::<Unusable>(error).and_then(|error| error.hint.clone()),
         find::<payload::Error>(error).and_then(payload::Error::hint),
         find::<InvalidReceipt>(error).map(InvalidReceipt::hint),
+        find::<payload::NotSigned>(error).map(payload::NotSigned::hint),
+        find::<NotScanned>(error).map(NotScanned::hint),
+        find::<InvalidList>(error).map(InvalidList::hint),
+        find::<InvalidText>(error).map(|error| error.hint().to_owned()),
         find::<NotCarriable>(error).and_then(NotCarriable::hint),
         find::<PromptError>(error).and_then(PromptError::hint),
         find::<serve::Error>(error).and_then(serve::Error::hint),

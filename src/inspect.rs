@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Verifier};
 use crate::manifest::{Descriptor, Manifest};
+use crate::minisign::{KeyId, Signature};
 use crate::payload::{
     Blob, Format, Image, ImageState, Index, ManifestEntry, Payload, Referrer, TagTarget, Travels,
 };
@@ -33,6 +34,9 @@ pub struct Inspection {
     pub version: u32,
     /// What wrote it.
     pub tool: String,
+    /// The key that its signature names, which is not checked here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature_key: Option<KeyId>,
     /// The file's length in bytes.
     pub length_bytes: u64,
     /// Whether it becomes a complete OCI image layout when it is unzipped.
@@ -169,6 +173,7 @@ pub fn inspect(payload: &Payload) -> Inspection {
         format: payload.format(),
         version: index.version,
         tool: index.tool.clone(),
+        signature_key: payload.signature().map(Signature::key_id),
         length_bytes: payload.length_bytes(),
         complete_layout,
         images,

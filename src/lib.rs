@@ -10,7 +10,8 @@
 //! ```
 //!
 //! [`make_payload`] resolves images at their registries, plans what travels, and writes one payload.
-//! [`push_payload`] brings a payload into the registry at the far side: blobs first, then manifests,
+//! [`expand()`] writes all that payloads bring as plain
+//! files. [`push_payload`] brings a payload into the registry at the far side: blobs first, then manifests,
 //! then indexes, and tags last. [`inventory()`] lists what a registry holds. All are async functions for a tokio
 //! runtime; they use no terminal, end no process and keep no global state. What happens meanwhile goes to a
 //! [`Reporter`](progress::Reporter).
@@ -47,6 +48,7 @@
 //! inventory           walk a registry and list what it holds
 //! inspect · verify · savings   look at a payload, read all of it, say what deltas save
 //! prove · restore · baselines   blobs rebuilt from deltas: to compare them, at all, and what from
+//! expand · scanned    all that payloads bring as plain files (tar) · what of it was looked at
 //! serve               a registry over an OCI layout folder (hyper)
 //! payload             the written format, docker-charon's beside it (zip)
 //! receipt             what the far side holds, as a file
@@ -54,6 +56,7 @@
 //! registry · layout   one registry over HTTP (reqwest) · an OCI image layout as a store
 //! layer               a blob as recipe and delta: joins the two below
 //! gzip · delta        exact gzip streams · plain bytes against old plain bytes (zstd)
+//! minisign            keys and signatures (aws-lc-rs, blake2, scrypt)
 //! disk                room where files go (fs4)
 //! unpack · verified · window · replace    plain bytes of blobs (flate2) · checked while they pass · files at any
 //!                     offset · files that are there whole or not at all
@@ -65,6 +68,7 @@ pub mod baselines;
 pub mod delta;
 pub mod digest;
 mod disk;
+pub mod expand;
 pub mod failure;
 pub mod gzip;
 pub mod inspect;
@@ -73,6 +77,7 @@ pub mod layer;
 pub mod layout;
 pub mod make;
 pub mod manifest;
+pub mod minisign;
 pub mod names;
 pub mod payload;
 pub mod plan;
@@ -88,6 +93,7 @@ pub mod registry;
 pub mod replace;
 pub mod restore;
 pub mod savings;
+pub mod scanned;
 pub mod serve;
 pub mod stop;
 pub mod terminal;
@@ -98,6 +104,7 @@ pub mod verify;
 mod watched;
 mod window;
 
+pub use expand::expand;
 pub use inventory::inventory;
 pub use make::make_payload;
 pub use push::push_payload;

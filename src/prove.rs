@@ -24,36 +24,36 @@ pub struct Proof {
     pub problems: Vec<Problem>,
 }
 
-/// Proves what can be proved with what is in `payload`, in the folders of `baselines`, and in
-/// `registry`, if there is one. `jobs` baselines are read at once.
-///
-/// # Errors
-/// When a baseline is found and turns out to be something else, when the registry does not answer, or when
-/// a temporary file fails. A delta that is wrong is a [`Problem`].
-pub async fn prove(
-    payload: Arc<Payload>,
-    registry: Option<Registry>,
-    baselines: Baselines,
-    jobs: usize,
-    reporter: Arc<dyn Reporter>,
-) -> anyhow::Result<Proof> {
-    let finder = Finder { payload: Arc::clone(&payload), registry, baselines, reporter };
+/// Deltas whose baselines were read, and what is known of the others.
+pub(crate) struct Gathered {
+    /// Gives each blob of which all baselines could be had.
+    pub(crate) restorer: Arc<Restorer>,
+    /// Blobs of which a baseline was not to be had.
+    pub(crate) unproved: Vec<Digest>,
+    /// Deltas that cannot be opened.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Looks for the baselines of all deltas of `finder`'s payload, and reads those of the deltas that can be
+/// rebuilt, `jobs` at once.
+pub(crate) async fn gather(finder: &Finder, jobs: usize) -> anyhow::Result<Gathered> {
+    let payload = &finder.payload;
     let index = payload.index();
     let expected: HashMap<_, _> =
         index.expected().map(|blob| (blob.digest, blob.repositories)).collect();
-    let mut proof = Proof::default();
+    let (mut unproved, mut problems) = (Vec::new(), Vec::new());
     let mut places: BTreeMap<Digest, Option<Place>> = BTreeMap::new();
     let mut provable = Vec::new();
     for blob in &index.blobs {
         let Travels::Delta { baselines } = &blob.travels else { continue };
         if payload.delta(&blob.digest).is_none() && !payload.missing_volumes().is_empty() {
-            proof.unproved.push(blob.digest.clone());
+            unproved.push(blob.digest.clone());
             continue;
         }
-        let delta = match OpenDelta::new(&payload, blob) {
+        let delta = match OpenDelta::new(payload, blob) {
             Ok(delta) => delta,
             Err(error) => {
-                proof.problems.push(error.into());
+                problems.push(error.into());
                 continue;
             }
         };
@@ -69,12 +69,31 @@ pub async fn prove(
         if is_provable {
             provable.push(delta);
         } else {
-            proof.unproved.push(blob.digest.clone());
+            unproved.push(blob.digest.clone());
         }
     }
     let places = places.into_iter().filter_map(|(digest, place)| Some((digest, place?))).collect();
-    let restorer = Arc::new(Restorer::new(&payload, provable, &finder.baselines.workdir));
+    let restorer = Arc::new(Restorer::new(payload, provable, &finder.baselines.workdir));
     finder.feed_all(&restorer, &places, jobs).await?;
+    Ok(Gathered { restorer, unproved, problems })
+}
+
+/// Proves what can be proved with what is in `payload`, in the folders of `baselines`, and in
+/// `registry`, if there is one. `jobs` baselines are read at once.
+///
+/// # Errors
+/// When a baseline is found and turns out to be something else, when the registry does not answer, or when
+/// a temporary file fails. A delta that is wrong is a [`Problem`].
+pub async fn prove(
+    payload: Arc<Payload>,
+    registry: Option<Registry>,
+    baselines: Baselines,
+    jobs: usize,
+    reporter: Arc<dyn Reporter>,
+) -> anyhow::Result<Proof> {
+    let finder = Finder { payload, registry, baselines, reporter };
+    let Gathered { restorer, unproved, problems } = gather(&finder, jobs).await?;
+    let mut proof = Proof { proved: Vec::new(), unproved, problems };
     let (blobs, bytes) = restorer.blobs().fold((0, 0), |(n, sum), (_, size)| (n + 1, sum + size));
     finder.reporter.phase("rebuilding".to_owned());
     finder.reporter.report(Event::Total { blobs, bytes });

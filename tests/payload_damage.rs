@@ -644,6 +644,30 @@ fn lying_deltas() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// The signature is none; whether one is right is asked only where there is a key.
+fn bad_signatures() -> Vec<(&'static str, Vec<u8>)> {
+    let signed_by = |signature: &[u8]| {
+        let mut writer = Writer::new(Vec::new());
+        parts().write_entries(&mut writer);
+        let index = kharon::payload::Index { entries: writer.entries().to_vec(), ..parts().index };
+        let json = index.to_json().expect("an index is JSON");
+        writer.add("kharon.json", &json).expect("memory takes everything");
+        writer.add("kharon.json.minisig", signature).expect("memory takes everything");
+        writer.finish().expect("memory takes everything")
+    };
+    let former = format!(
+        "untrusted comment: u\nRWQ{}=\ntrusted comment: t\n{}==\n",
+        "A".repeat(96),
+        "A".repeat(86)
+    );
+    vec![
+        ("an empty signature", signed_by(b"")),
+        ("a signature that is something else", signed_by(b"untrusted comment: u\nRUQA\n")),
+        ("a signature of minisign's former kind", signed_by(former.as_bytes())),
+        ("a signature without end", signed_by(&vec![b'x'; 16 * 1024 + 1])),
+    ]
+}
+
 fn what_a_user_sees(error: &Error) -> String {
     let mut text = format!("  {error}\n");
     let mut source = error.source();
@@ -666,6 +690,7 @@ fn every_damaged_or_lying_payload_is_refused_with_a_message_that_names_the_fault
         lying_manifests(),
         lying_images(),
         lying_deltas(),
+        bad_signatures(),
         lying_charon_payloads(),
     ];
     let mut text = String::new();

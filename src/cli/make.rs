@@ -11,6 +11,7 @@ use kharon::make::{
     self, DEFAULT_JOBS, Destination, ImageName, MakeRequest, Referrers, Resume, Summary,
     VolumeRequest,
 };
+use kharon::minisign::SecretKey;
 use kharon::names::{FarNames, KeepRegistry, Rename};
 use kharon::plan::ForeignLayers;
 use kharon::platform::Platform;
@@ -21,7 +22,7 @@ use serde::Serialize;
 
 use super::access::{AccessArgs, Stdin};
 use super::delta::DeltaArgs;
-use super::{named, print_json, print_line};
+use super::{key, named, print_json, print_line};
 
 /// The largest list of images that is read, in bytes.
 const LIST_MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -96,6 +97,10 @@ pub(crate) struct MakeArgs {
     /// Begin anew where a former run of the same request was interrupted, instead of going on
     #[arg(long)]
     fresh: bool,
+    /// Sign the payload with this key, of `kharon keygen` or minisign; its password comes from
+    /// `KHARON_KEY_PASSWORD`, or is asked for
+    #[arg(long, value_name = "KEY")]
+    sign: Option<PathBuf>,
     #[command(flatten)]
     delta: DeltaArgs,
     /// How many transfers run at once
@@ -211,6 +216,7 @@ impl MakeArgs {
             plan: plan.to_owned(),
             number,
             file: self.file().cloned(),
+            sign: self.signing_key(terminal).await?,
             against: self.against.clone(),
             delta: self.delta.request(),
             jobs: self.jobs,
@@ -290,6 +296,7 @@ impl MakeArgs {
                 FormatArg::Kharon => make::Format::Kharon,
                 FormatArg::Charon => make::Format::Charon,
             },
+            sign: self.signing_key(terminal).await?,
             delta: self.delta.request(),
             volume_bytes: self.volume_size,
             resume: if self.fresh { Resume::Fresh } else { Resume::Continue },
@@ -297,6 +304,13 @@ impl MakeArgs {
             connections: self.access.connections(&self.registry, terminal),
             credentials: self.access.credentials(&self.registry, stdin, terminal).await?,
         })
+    }
+
+    async fn signing_key(&self, terminal: &Terminal) -> anyhow::Result<Option<SecretKey>> {
+        match &self.sign {
+            Some(path) => Ok(Some(key::read_secret(path, terminal).await?)),
+            None => Ok(None),
+        }
     }
 
     async fn wanted(&self) -> anyhow::Result<Vec<ImageName>> {

@@ -3,8 +3,10 @@
 mod access;
 mod baselines;
 mod delta;
+mod expand;
 mod inspect;
 mod inventory;
+mod key;
 mod make;
 mod paper;
 mod push;
@@ -28,7 +30,7 @@ Exit codes:
     1  failed
     2  the command line makes no sense
     3  a registry cannot be reached, refused something, or sent something wrong
-    4  the payload, a receipt or an inventory is damaged
+    4  the payload, a receipt or an inventory is damaged, or not signed or scanned as asked
     5  the far side lacks what the payload expects there
   130  interrupted (143: terminated)";
 
@@ -63,6 +65,12 @@ pub(crate) enum Command {
     /// Read every byte of a payload and check every digest
     #[command(after_help = EXIT_CODES)]
     Verify(Box<verify::VerifyArgs>),
+    /// Write all that payloads bring as plain files, for a scanner to look at
+    #[command(after_help = EXIT_CODES)]
+    Expand(Box<expand::ExpandArgs>),
+    /// Make a key that signs payloads
+    #[command(after_help = EXIT_CODES)]
+    Keygen(key::KeygenArgs),
     /// List what a registry holds, for `make-payload --against`
     #[command(after_help = EXIT_CODES)]
     Inventory(Box<inventory::InventoryArgs>),
@@ -133,6 +141,8 @@ impl Command {
             Self::PushPayload(arguments) => arguments.run(terminal).await,
             Self::Inspect(arguments) => arguments.run(terminal),
             Self::Verify(arguments) => arguments.run(terminal).await,
+            Self::Expand(arguments) => arguments.run(terminal).await,
+            Self::Keygen(arguments) => arguments.run(terminal).await,
             Self::Inventory(arguments) => arguments.run(terminal).await,
             Self::Serve(arguments) => arguments.run(terminal).await,
             Self::Completions(arguments) => arguments.run(terminal),
@@ -158,6 +168,7 @@ impl Command {
             }
             Self::MakePayload(_) => "interrupted",
             Self::PushPayload(_) => "interrupted: what arrived stays and is not sent again",
+            Self::Expand(_) => "interrupted: not everything is in the folder, remove it",
             _ => "interrupted",
         };
         terminal.reporter().warn(message.to_owned());

@@ -14,6 +14,7 @@ use kharon::push::{
     self, OnMissing, PushReport, PushRequest, Resume, SparseIndexes, TagPolicy, VerifyFirst,
 };
 use kharon::reference::{RegistryHost, RepositoryName};
+use kharon::scanned::Scanned;
 use kharon::stop::{Found, Stop};
 use kharon::terminal::{self, Terminal};
 use kharon::units::{count, format_bytes, parse_size};
@@ -22,7 +23,7 @@ use super::access::{AccessArgs, Stdin};
 use super::baselines::BaselineArgs;
 use super::signals::Signals;
 use super::state::state_folder;
-use super::{named, print_json, print_line};
+use super::{key, named, print_json, print_line};
 
 const WORKDIR_HELP: &str = "Where temporary files lie: a payload that comes through a pipe, layers \
     that are rebuilt; the system's folder for temporary files if not given";
@@ -58,6 +59,14 @@ pub(crate) struct PushArgs {
     /// Read and check the whole payload before anything is sent
     #[arg(long)]
     verify_first: bool,
+    /// Refuse a payload that this key did not sign, before anything is sent; KEY is a `.pub` file of
+    /// `kharon keygen` or minisign, or its second line. Implies --verify-first
+    #[arg(long, value_name = "KEY")]
+    verify_key: Option<String>,
+    /// Refuse what `kharon expand` did not expand completely, before anything is sent; LIST is its
+    /// `expanded.json` (repeatable)
+    #[arg(long, value_name = "LIST")]
+    scanned: Vec<PathBuf>,
     /// The size of the requests that large blobs are sent in, such as 64MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
     chunk_size: u64,
@@ -145,6 +154,19 @@ impl PushArgs {
         self.file.iter().filter_map(|path| named(Some(path))).cloned().collect()
     }
 
+    async fn scanned(&self) -> anyhow::Result<Option<Scanned>> {
+        if self.scanned.is_empty() {
+            return Ok(None);
+        }
+        let paths = self.scanned.clone();
+        let read = move || {
+            let mut scanned = Scanned::default();
+            paths.iter().try_for_each(|path| scanned.add(path))?;
+            anyhow::Ok(Some(scanned))
+        };
+        tokio::task::spawn_blocking(read).await?
+    }
+
     async fn request(
         &self,
         registry: RegistryHost,
@@ -171,6 +193,8 @@ impl PushArgs {
             } else {
                 VerifyFirst::WhileSending
             },
+            verify_key: self.verify_key.as_deref().map(key::read_public).transpose()?,
+            scanned: self.scanned().await?,
             baselines: self.baselines.baselines(),
             receipt: self.receipt.clone(),
             jobs: self.jobs,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use kharon::failure::ExitCode;
 use kharon::make::DEFAULT_JOBS;
+use kharon::minisign::KeyId;
 use kharon::payload::{self, Fault, Payload};
 use kharon::prove::{Proof, prove};
 use kharon::reference::RegistryHost;
@@ -17,7 +18,7 @@ use serde::Serialize;
 
 use super::access::{AccessArgs, Stdin};
 use super::baselines::BaselineArgs;
-use super::{print_json, print_line};
+use super::{key, print_json, print_line};
 
 #[derive(Debug, Args)]
 #[command(mut_arg("baseline_repository", |argument| argument.requires("registry")))]
@@ -25,6 +26,10 @@ pub(crate) struct VerifyArgs {
     /// The payload, of kharon or docker-charon; of one that was split, its volumes or the folder with them
     #[arg(value_name = "PAYLOAD", required = true)]
     payloads: Vec<PathBuf>,
+    /// Refuse a payload that this key did not sign; KEY is a `.pub` file of `kharon keygen` or minisign, or
+    /// its second line
+    #[arg(long, value_name = "KEY")]
+    verify_key: Option<String>,
     /// Read old blobs from this registry, to prove that deltas give what they should
     #[arg(short, long, value_name = "HOST")]
     registry: Option<RegistryHost>,
@@ -51,6 +56,7 @@ struct Document<'a> {
 
 impl VerifyArgs {
     pub(crate) async fn run(&self, terminal: &Terminal) -> anyhow::Result<ExitCode> {
+        let signed_by = self.check_signature().await?;
         let (paths, reporter) = (self.payloads.clone(), terminal.reporter());
         let verify = move || verify_files(&paths, reporter.as_ref());
         let (report, payload) = tokio::task::spawn_blocking(verify).await?;
@@ -74,7 +80,10 @@ impl VerifyArgs {
         if report.is_sound() {
             let (entries, bytes) = (report.entries, format_bytes(report.bytes));
             let reporter = terminal.reporter();
-            reporter.note(format!("sound: {entries} entries, {bytes}{}", of_deltas(proved)));
+            let signed =
+                signed_by.map(|id| format!(", signed by the key {id}")).unwrap_or_default();
+            let deltas = of_deltas(proved);
+            reporter.note(format!("sound: {entries} entries, {bytes}{deltas}{signed}"));
             if unproved > 0 {
                 reporter.note(format!(
                     "{} not rebuilt, as what {} made against was not to be had; give it with -r or --baseline-dir",
@@ -96,6 +105,20 @@ impl VerifyArgs {
         );
         terminal.print_error(&found, &hints);
         Ok(ExitCode::PayloadDamaged)
+    }
+
+    /// The key that was named, if it signed the payload. A payload that cannot be opened is the report's
+    /// matter.
+    async fn check_signature(&self) -> anyhow::Result<Option<KeyId>> {
+        let Some(key) = self.verify_key.as_deref().map(key::read_public).transpose()? else {
+            return Ok(None);
+        };
+        let (paths, id) = (self.payloads.clone(), key.id());
+        let check = move || Payload::open_all(&paths).map(|payload| payload.check_signature(&key));
+        if let Ok(checked) = tokio::task::spawn_blocking(check).await? {
+            checked?;
+        }
+        Ok(Some(id))
     }
 
     async fn prove(&self, payload: Payload, terminal: &Terminal) -> anyhow::Result<Proof> {

@@ -26,6 +26,12 @@ impl fmt::Display for Inspection {
             escaped(&self.name),
             escaped(&self.tool)
         )?;
+        if let Some(key) = self.signature_key {
+            writeln!(
+                f,
+                "with a signature by the key {key}, not checked: `kharon verify --verify-key`"
+            )?;
+        }
         writeln!(f)?;
         self.write_images(f)?;
         self.write_expected(f)?;

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use crate::delta::Effort;
 use crate::digest::Digest;
 use crate::failure::{Hinted, Usage};
+use crate::minisign::SecretKey;
 use crate::payload::Payload;
 use crate::payload::index::{Index, MadeDelta, Making};
 use crate::plan::{DeltaEntry, ForeignLayers, HeldBlob, Plan};
@@ -34,6 +35,8 @@ pub struct VolumeRequest {
     pub number: NonZeroU32,
     /// Where it goes; without this, beside the plan under the name that it had.
     pub file: Option<PathBuf>,
+    /// Signs the volume's index, if given: as it was signed before, it gets the same bytes.
+    pub sign: Option<SecretKey>,
     /// Payloads that may hold old blobs which deltas are made against.
     pub against: Vec<PathBuf>,
     /// Where old blobs and temporary files are. How deltas are made is what the plan says.
@@ -72,7 +75,7 @@ pub async fn make_volume(
     // A plan says of each foreign layer whether it is carried.
     let foreign_layers = ForeignLayers::Fetch;
     let sources = Sources { registries: &registries, foreign_layers };
-    let entries = Entries::of_index(index, &plan)?;
+    let entries = Entries::of_index(index, &plan, request.sign)?;
     let wanted = wanted_deltas(&entries, &deltas, volume);
     let mut local = Local::default();
     if let (false, Some(making)) = (wanted.is_empty(), &index.making) {

@@ -14,11 +14,14 @@ use crate::plan::{DeltaEntry, Plan, PlannedBlob};
 
 use super::Format;
 use super::cut::Share;
+use crate::minisign::SecretKey;
 
 /// The entries of one payload, in all its volumes.
 pub(super) struct Entries {
     pub(super) format: Format,
     pub(super) index: Index,
+    /// Signs the index of each volume.
+    pub(super) key: Option<SecretKey>,
     pub(super) before: Vec<(String, Bytes)>,
     pub(super) after: Vec<(String, Bytes)>,
     /// `payload_descriptor.json`, which says nothing of what was written; empty in kharon's format.
@@ -70,7 +73,12 @@ impl Entries {
     /// # Errors
     /// When docker-charon's format was asked for and cannot hold the plan, when the plan is more than
     /// a reader of payloads takes, when it does not hang together, and when volumes are too small.
-    pub(super) fn new(plan: &Plan, format: Format, split: Option<&Split>) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        plan: &Plan,
+        format: Format,
+        split: Option<&Split>,
+        key: Option<SecretKey>,
+    ) -> anyhow::Result<Self> {
         let manifests = plan.manifests.iter().map(|manifest| (&manifest.descriptor).into());
         let blobs = plan.blobs.iter().map(|blob| index::Blob {
             media_type: blob.descriptor.media_type.clone(),
@@ -100,7 +108,7 @@ impl Entries {
         payload::check_planned(&index, &plan.manifests).map_err(explain)?;
         let (is_split, contents, lengths) = (split.is_some(), Vec::new(), Vec::new());
         let mut entries =
-            Self { format, index, before, after, descriptor, is_split, contents, lengths };
+            Self { format, index, key, before, after, descriptor, is_split, contents, lengths };
         let packed: Vec<&PlannedBlob> = plan.packed().collect();
         match split {
             None => {
@@ -151,12 +159,13 @@ impl Entries {
         &self.after
     }
 
-    /// The last entry of a volume, which describes all that were `written` into it.
+    /// The last entries of a volume: the index, which describes all that were `written` into it, and the signature
+    /// over that.
     pub(super) fn last(
         &self,
         volume: usize,
         written: &[Entry],
-    ) -> anyhow::Result<(String, Vec<u8>)> {
+    ) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
         match self.format {
             Format::Kharon => {
                 let number = u32::try_from(volume + 1)?;
@@ -165,9 +174,13 @@ impl Entries {
                     volume: self.is_split().then_some(number),
                     ..self.index.clone()
                 };
-                Ok((index::ENTRY_NAME.to_owned(), index.to_json()?))
+                let json = index.to_json()?;
+                let signed = self.key.as_ref().map(|key| payload::sign_index(key, &json));
+                let signed = signed.transpose()?;
+                let index = (index::ENTRY_NAME.to_owned(), json);
+                Ok(std::iter::once(index).chain(signed).collect())
             }
-            Format::Charon => Ok((charon::ENTRY_NAME.to_owned(), self.descriptor.clone())),
+            Format::Charon => Ok(vec![(charon::ENTRY_NAME.to_owned(), self.descriptor.clone())]),
         }
     }
 
@@ -289,7 +302,7 @@ mod tests {
 
     fn refused(images: Vec<Image>, manifests: Vec<Manifest>) -> String {
         let plan = Plan { images, manifests, blobs: Vec::new(), baselines: Vec::new() };
-        let error = Entries::new(&plan, Format::Kharon, None).err().expect("an error");
+        let error = Entries::new(&plan, Format::Kharon, None, None).err().expect("an error");
         format!("{error:#}; {}", hints(&error).join("; "))
     }
 
@@ -302,7 +315,7 @@ mod tests {
             blobs: Vec::new(),
             baselines: Vec::new(),
         };
-        assert!(Entries::new(&good, Format::Kharon, None).is_ok());
+        assert!(Entries::new(&good, Format::Kharon, None, None).is_ok());
         let too_many = refused(vec![image(&large)], vec![large; 65]);
         let too_long = usize::try_from(index::INDEX_MAX_BYTES).expect("small");
         let long_name = Image { name: "x".repeat(too_long), ..image(&small) };
@@ -350,8 +363,8 @@ mod tests {
             baselines: Vec::new(),
             manifests: vec![manifest],
         };
-        assert!(Entries::new(&plan, Format::Kharon, None).is_ok());
-        let error = Entries::new(&plan, Format::Charon, None).err().expect("an error");
+        assert!(Entries::new(&plan, Format::Kharon, None, None).is_ok());
+        let error = Entries::new(&plan, Format::Charon, None, None).err().expect("an error");
         assert_eq!(ExitCode::of(&error), ExitCode::Usage);
         assert!(error.to_string().contains(&format!("found `{layer}` left out")), "{error}");
         assert!(hints(&error).concat().contains("--foreign-layers"));

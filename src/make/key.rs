@@ -20,7 +20,7 @@ pub(super) fn of(request: &MakeRequest, payload: &Path, against: &[Digest]) -> S
             (std::path::absolute(payload).ok(), images(&request.wanted)),
             (images(&request.already_transferred), against),
             (&request.platforms, request.referrers, request.foreign_layers, &request.names),
-            (request.format, request.volume_bytes),
+            (request.format, request.volume_bytes, request.sign.is_some()),
             (deltas, recompress, effort),
         )
     );

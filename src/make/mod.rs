@@ -139,7 +139,7 @@ pub async fn make_payload(
         Some(ground) => ground,
         None => job.resolve().await?,
     };
-    let entries = Entries::new(&ground.plan, job.request.format, None)?;
+    let entries = Entries::new(&ground.plan, job.request.format, None, None)?;
     session.save(&ground, entries.index())?;
     job.plan(ground, session.work()).await?.write_in(destination, Some(&session)).await
 }
@@ -249,7 +249,7 @@ impl Job {
                 local.note_in(&mut plan, &old);
             }
         }
-        let entries = Entries::new(&plan, request.format, split.as_ref())?;
+        let entries = Entries::new(&plan, request.format, split.as_ref(), request.sign)?;
         let quotas = quotas(&request.wanted, &registries);
         let summary = Summary::new(&plan, &entries, manifest_requests, quotas);
         Ok(Planned {
@@ -352,6 +352,11 @@ fn refuse_nonsense(request: &MakeRequest) -> anyhow::Result<()> {
     if request.wanted.is_empty() {
         return Err(Usage::new("no image was named")
             .with_hint("name images as arguments or with `--images-from FILE`")
+            .into());
+    }
+    if request.sign.is_some() && request.format == Format::Charon {
+        return Err(Usage::new("docker-charon's format has no signatures")
+            .with_hint("leave `--sign`, or write kharon's own format")
             .into());
     }
     let names: Vec<_> = request

@@ -256,8 +256,9 @@ impl Volumes<'_> {
         for (entry, bytes) in self.entries.after() {
             writer.add(entry, bytes).context(CANNOT_WRITE)?;
         }
-        let (entry, bytes) = self.entries.last(self.next - 1, writer.entries())?;
-        writer.add(&entry, &bytes).context(CANNOT_WRITE)?;
+        for (entry, bytes) in self.entries.last(self.next - 1, writer.entries())? {
+            writer.add(&entry, &bytes).context(CANNOT_WRITE)?;
+        }
         let output = writer.finish().context(CANNOT_WRITE)?;
         self.written.push(output.finish()?);
         Ok(())

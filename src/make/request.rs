@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use crate::delta::Effort;
+use crate::minisign::SecretKey;
 use crate::names::FarNames;
 use crate::payload::index::Making;
 use crate::plan::{ForeignLayers, HeldBlob};
@@ -118,6 +119,8 @@ pub struct MakeRequest {
     pub names: FarNames,
     /// The layout of the zip.
     pub format: Format,
+    /// Signs the payload's index, if given.
+    pub sign: Option<SecretKey>,
     /// How layers travel of which the far side has older ones.
     pub delta: DeltaRequest,
     /// The most that one file may have, in bytes: the payload is split into volumes.
@@ -144,6 +147,7 @@ impl MakeRequest {
             foreign_layers: ForeignLayers::LeaveOut,
             names: FarNames::default(),
             format: Format::Kharon,
+            sign: None,
             delta: DeltaRequest::default(),
             volume_bytes: None,
             resume: Resume::Continue,

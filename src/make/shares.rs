@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 
 use crate::failure::Usage;
+use crate::minisign::SecretKey;
 use crate::payload::index::{self, Entry, Index, Volume, VolumeContent};
 use crate::payload::{Fault, Kind, PlannedEntry, entry_starts, part_entry_name, payload_length};
 use crate::plan::{Plan, PlannedBlob};
@@ -26,10 +27,15 @@ impl Entries {
     ///
     /// # Errors
     /// When the index lists contents that the plan does not have.
-    pub(super) fn of_index(index: &Index, plan: &Plan) -> anyhow::Result<Self> {
+    pub(super) fn of_index(
+        index: &Index,
+        plan: &Plan,
+        key: Option<SecretKey>,
+    ) -> anyhow::Result<Self> {
         let mut entries = Self {
             format: Format::Kharon,
             index: Index { volume: None, entries: Vec::new(), ..index.clone() },
+            key,
             before: layout_entries(index, &plan.manifests)?,
             after: Vec::new(),
             descriptor: Vec::new(),
@@ -187,7 +193,8 @@ impl Entries {
             .chain(blobs)
             .chain(self.after.iter().map(small))
             .collect();
-        // Every SHA-256 has the same length, so the last entry's length is known before its content.
+        // Every SHA-256 and signature has the same length, so that of the last entries is known before
+        // their content.
         let sha256 = "0".repeat(64);
         let written: Vec<Entry> = planned
             .iter()
@@ -197,12 +204,13 @@ impl Entries {
                 sha256: sha256.clone(),
             })
             .collect();
-        let (name, bytes) = self.last(volume, &written)?;
-        let (limit, found) = (index::INDEX_MAX_BYTES, bytes.len() as u64);
-        if found > limit {
-            return Err(explain(Fault::IndexTooLarge { name, limit, found }));
+        for (name, bytes) in self.last(volume, &written)? {
+            let (limit, found) = (index::INDEX_MAX_BYTES, bytes.len() as u64);
+            if found > limit {
+                return Err(explain(Fault::IndexTooLarge { name, limit, found }));
+            }
+            planned.push((name, found, Kind::Small));
         }
-        planned.push((name, found, Kind::Small));
         let entries = || {
             planned.iter().map(|(name, size_bytes, kind)| PlannedEntry {
                 name,

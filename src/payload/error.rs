@@ -66,6 +66,7 @@ impl Fault {
             Self::Empty | Self::CutShort { .. } | Self::HeaderLost { .. } => AGAIN,
             Self::NotAZip | Self::NoIndex => WRITTEN,
             Self::UnknownName { .. } | Self::Encrypted { .. } | Self::Compressed { .. } => REPACK,
+            Self::Signature(invalid) => invalid.hint(),
             Self::Version { .. } | Self::Travels { .. } => NEWER,
             Self::IndexTooLarge { .. } | Self::ManifestsTooLarge { .. } => LIMIT,
             Self::ImageUntagged { .. } | Self::ImageName { .. } => {

@@ -7,10 +7,12 @@ use std::io;
 
 use crate::digest::{Digest, Mismatch};
 use crate::manifest::{InvalidManifest, MediaType};
+use crate::minisign::InvalidText;
 use crate::printable::escaped;
 use crate::reference::{InvalidReference, RepositoryName, Tag};
 
 use super::index::VERSION;
+use super::signed::SIGNATURE_NAME;
 
 /// An error of the zip library, kept apart from its type.
 pub type ZipFault = Box<dyn StdError + Send + Sync>;
@@ -170,6 +172,17 @@ pub enum Fault {
         /// Its size in bytes.
         found: u64,
     },
+    /// The signature is larger than a reader takes.
+    #[error("expected at most {limit} bytes in the entry `{SIGNATURE_NAME}`, found {found}")]
+    SignatureTooLarge {
+        /// The limit in bytes.
+        limit: u64,
+        /// Its size in bytes.
+        found: u64,
+    },
+    /// The signature is none.
+    #[error("entry `{SIGNATURE_NAME}`: {0}")]
+    Signature(InvalidText),
     /// The index is not JSON, or not of the documented shape.
     #[error("expected the entry `{name}` to be an index, found something else")]
     IndexShape {

@@ -22,6 +22,31 @@ impl Payload {
     }
 }
 
+impl Payload {
+    /// Opens the payloads in these files and folders. Volumes of one payload are given as one.
+    ///
+    /// # Errors
+    /// As [`Payload::open_all`].
+    pub fn open_each(paths: &[PathBuf]) -> Result<Vec<Self>, Error> {
+        let mut payloads: Vec<Self> = Vec::new();
+        for path in payload_files(paths)? {
+            let opened = Self::open(&path)?;
+            let plan = opened.index().plan.as_ref();
+            let others = payloads
+                .iter()
+                .position(|known| plan.is_some() && known.index().plan.as_ref() == plan);
+            match others {
+                None => payloads.push(opened),
+                Some(at) => {
+                    let known = payloads.remove(at);
+                    payloads.extend(Self::join(vec![known, opened])?);
+                }
+            }
+        }
+        Ok(payloads)
+    }
+}
+
 /// The files that these paths name: each itself, a folder all zips in it by their names.
 ///
 /// # Errors

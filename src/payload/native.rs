@@ -9,6 +9,7 @@ use super::fault::Fault;
 use super::index::{self, INDEX_MAX_BYTES, Index, Travels, VERSION};
 use super::manifests::{Manifests, Promise};
 use super::reader::{Contents, HeldContents, Promised};
+use super::signed::{SIGNATURE_NAME, Seal};
 use super::volumes;
 use crate::digest::Digest;
 
@@ -39,7 +40,10 @@ pub(super) fn read(directory: &Directory, entry: &ZipEntry) -> Result<Contents, 
             found: entry.extent.size_bytes,
         });
     }
-    let index = parse(&directory.read_checked(entry)?)?;
+    let json = directory.read_checked(entry)?;
+    let index = parse(&json)?;
+    let seal = Seal::read(directory, &json)?;
+    drop(json);
     check_lists(&index)?;
     volumes::check(&index)?;
     let own = volumes::own_contents(&index);
@@ -91,13 +95,14 @@ pub(super) fn read(directory: &Directory, entry: &ZipEntry) -> Result<Contents, 
             return Err(Fault::EntryIdle { name: name.clone() });
         }
     }
-    Ok(Contents { index, manifests, held, promised })
+    Ok(Contents { index, seal, manifests, held, promised })
 }
 
 /// What kind of entry a name stands for.
 enum Name {
     Layout,
     Index,
+    Signature,
     Content(Digest),
     /// A delta or a part: it is known by no digest of its own.
     Packed,
@@ -108,6 +113,7 @@ fn read_name(name: &str) -> Option<Name> {
     match name {
         LAYOUT_NAME | LAYOUT_INDEX_NAME => return Some(Name::Layout),
         index::ENTRY_NAME => return Some(Name::Index),
+        SIGNATURE_NAME => return Some(Name::Signature),
         _ if FOLDERS.contains(&name) => return Some(Name::Folder),
         _ if volumes::read_part_name(name).is_some() => return Some(Name::Packed),
         // Zip tools may write the folder of a blob's parts too.
@@ -288,7 +294,7 @@ fn check_entries(directory: &Directory, index: &Index) -> Result<Vec<Promised>, 
             (Some(Name::Layout | Name::Packed), Some(sha256)) => {
                 Ok(Promised { sha256: Some(sha256), digest: None })
             }
-            (Some(Name::Index | Name::Folder), None) => Ok(Promised::default()),
+            (Some(Name::Index | Name::Signature | Name::Folder), None) => Ok(Promised::default()),
             _ => Err(Fault::EntryUnlisted { name: entry.name.clone() }),
         })
         .collect()

@@ -17,10 +17,12 @@ use super::fault::{Fault, NotRegular};
 use super::headers::DESCRIPTOR_SIGNATURE;
 use super::index::{self, Index, Travels};
 use super::manifests::Manifests;
+use super::signed::{NotSigned, Seal};
 use super::source::BlobReader;
 use super::{native, structure, volumes};
 use crate::digest::Digest;
 use crate::manifest::Manifest;
+use crate::minisign::{PublicKey, Signature};
 
 /// The longest data descriptor: signature, CRC-32 and two sizes of 8 bytes.
 const DESCRIPTOR_MAX_BYTES: usize = 24;
@@ -53,8 +55,7 @@ struct OpenFile {
     name: String,
     /// Which volume it is, where the payload was split.
     volume: Option<u32>,
-    /// The index that lists its entries.
-    index_sha256: String,
+    seal: Seal,
     directory: Directory,
     held: HeldContents,
     /// For every entry, in order.
@@ -65,6 +66,7 @@ struct OpenFile {
 #[derive(Debug)]
 pub(super) struct Contents {
     pub(super) index: Index,
+    pub(super) seal: Seal,
     pub(super) manifests: Manifests,
     pub(super) held: HeldContents,
     /// For every entry, in order.
@@ -181,16 +183,9 @@ impl Payload {
     pub fn from_file(file: File, name: String) -> Result<Self, Error> {
         match read(Arc::new(file)) {
             Ok((format, directory, contents)) => {
-                let Contents { index, manifests, held, promised } = contents;
-                let (volume, index_sha256) = (index.volume, hash_of_index(&directory, &name)?);
-                let file = OpenFile {
-                    name: name.clone(),
-                    volume,
-                    index_sha256,
-                    directory,
-                    held,
-                    promised,
-                };
+                let Contents { index, seal, manifests, held, promised } = contents;
+                let volume = index.volume;
+                let file = OpenFile { name: name.clone(), volume, seal, directory, held, promised };
                 Ok(Self { name, format, index, manifests, files: vec![file] })
             }
             Err(fault) => Err(Error::new(&name, fault)),
@@ -239,9 +234,24 @@ impl Payload {
         &self.index
     }
 
-    /// The SHA-256 of the index of each file, in hexadecimal digits.
-    pub fn index_hashes(&self) -> impl Iterator<Item = &str> {
-        self.files.iter().map(|file| file.index_sha256.as_str())
+    /// The digest of the index of each file, as it was read, and what messages call the file.
+    pub fn indexes(&self) -> impl Iterator<Item = (&str, &Digest)> {
+        self.files.iter().map(|file| (file.name.as_str(), &file.seal.digest))
+    }
+
+    /// The signature over the index, of the first file if there are several. It is not checked yet.
+    pub fn signature(&self) -> Option<&Signature> {
+        let first = self.files.first()?;
+        first.seal.signature.as_ref().map(|(signature, _)| signature)
+    }
+
+    /// Whether `key` signed the index of each file, and with it the size and hash of every other entry. Those who
+    /// want the content to be right as well read it ([`verify`](crate::verify::verify)).
+    ///
+    /// # Errors
+    /// [`NotSigned`] says what is there instead.
+    pub fn check_signature(&self, key: &PublicKey) -> Result<(), NotSigned> {
+        self.files.iter().try_for_each(|file| file.seal.check(&file.name, self.format, key))
     }
 
     /// The length in bytes of all files.
@@ -359,16 +369,6 @@ impl OpenFile {
     fn reader(&self, position: usize) -> BlobReader {
         self.directory.reader(&self.directory.entries[position])
     }
-}
-
-/// The SHA-256 of the entry that is the index.
-fn hash_of_index(directory: &Directory, name: &str) -> Result<String, Error> {
-    let entry = [index::ENTRY_NAME, charon::ENTRY_NAME].into_iter();
-    let Some((_, entry)) = entry.filter_map(|entry| directory.get(entry)).next() else {
-        return Err(Error::new(name, Fault::NoIndex));
-    };
-    let bytes = directory.read_checked(entry).map_err(|fault| Error::new(name, fault))?;
-    Ok(Digest::of(&bytes).hex().to_owned())
 }
 
 /// Refuses what cannot be read at any offset.

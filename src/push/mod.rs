@@ -95,6 +95,12 @@ async fn push(
     request: PushRequest,
     reporter: Arc<dyn Reporter>,
 ) -> anyhow::Result<PushReport> {
+    if let Some(key) = &request.verify_key {
+        payload.check_signature(key).context("nothing was sent")?;
+    }
+    if let Some(scanned) = &request.scanned {
+        scanned.check(&payload).context("nothing was sent")?;
+    }
     let cannot_name = |error: &dyn fmt::Display| {
         Usage::new(error.to_string()).with_hint("change `--rename` or `--prefix`")
     };
@@ -102,7 +108,7 @@ async fn push(
     let payload_names =
         payload_names(payload.index(), &request.names).map_err(|error| cannot_name(&error))?;
     let receipt = request.receipt.as_deref().map(Replacement::begin).transpose()?;
-    if request.verify_first == VerifyFirst::Everything {
+    if request.verify_first == VerifyFirst::Everything || request.verify_key.is_some() {
         verify_everything(&payload, &reporter).await?;
     }
     let PushRequest { connections, credentials, .. } = request;

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use crate::baselines::Baselines;
 use crate::make::DEFAULT_JOBS;
+use crate::minisign::PublicKey;
 use crate::names::TargetNames;
 use crate::reference::RegistryHost;
 use crate::registry::{Connections, CredentialStore, Resume};
+use crate::scanned::Scanned;
 use crate::stop::Stop;
 
 /// The size of the requests that large blobs are sent in, unless asked otherwise, in bytes.
@@ -68,6 +70,10 @@ pub struct PushRequest {
     pub sparse_indexes: SparseIndexes,
     /// Whether to read everything first.
     pub verify_first: VerifyFirst,
+    /// Who must have signed the payload; everything is then read first.
+    pub verify_key: Option<PublicKey>,
+    /// What must have all of the payload on it, if given.
+    pub scanned: Option<Scanned>,
     /// Where old blobs are read.
     pub baselines: Baselines,
     /// Where to write what is proved to be there when the push has gone through (docs/receipts.md).
@@ -100,6 +106,8 @@ impl PushRequest {
             tag_policy: TagPolicy::Protect,
             sparse_indexes: SparseIndexes::Keep,
             verify_first: VerifyFirst::WhileSending,
+            verify_key: None,
+            scanned: None,
             baselines: Baselines::default(),
             receipt: None,
             jobs: DEFAULT_JOBS,

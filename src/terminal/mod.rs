@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use self::bars::Bars;
 use self::json::Json;
 use self::lines::{Counts, Lines};
-pub use self::prompt::{Login, PromptError};
+pub use self::prompt::{KeyQuestion, Login, PromptError};
 use self::text::{Paint, clean};
 use crate::progress::Reporter;
 
@@ -180,6 +180,20 @@ impl Terminal {
         self.surface.hide();
         let _hidden = Hidden(&*self.surface);
         prompt::ask_login(clean(registry), username.map(str::to_owned)).await
+    }
+
+    /// Asks for the password of the key `name`.
+    ///
+    /// # Errors
+    /// Fails where there is nobody to ask, and if the question is interrupted.
+    pub async fn prompt_key_password(
+        &self,
+        name: &str,
+        question: KeyQuestion,
+    ) -> Result<String, PromptError> {
+        self.surface.hide();
+        let _hidden = Hidden(&*self.surface);
+        prompt::ask_key_password(clean(name), question).await
     }
 }
 

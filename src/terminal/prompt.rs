@@ -27,11 +27,14 @@ pub enum PromptError {
     /// There is nobody to ask.
     #[error("expected a terminal to ask for the login of `{0}` on, found none")]
     NoTerminal(String),
+    /// There is nobody to ask for the password of a key.
+    #[error("expected a terminal to ask for the password of the key `{0}` on, found none")]
+    NoTerminalForKey(String),
     /// The terminal or the pipe failed, or the person ended the input.
-    #[error("cannot read the login")]
+    #[error("cannot read what was typed")]
     Input(#[source] io::Error),
     /// Ctrl-C was typed.
-    #[error("the login was interrupted")]
+    #[error("the question was interrupted")]
     Interrupted,
     /// The pipe held no password.
     #[error("expected a password on standard input, found nothing")]
@@ -55,12 +58,22 @@ impl PromptError {
                  or in KHARON_USERNAME and KHARON_PASSWORD"
                     .to_owned(),
             ),
+            Self::NoTerminalForKey(_) => Some("give it in KHARON_KEY_PASSWORD".to_owned()),
             Self::NoPassword | Self::PasswordTooLong | Self::PasswordEncoding => {
                 Some("--password-stdin reads the first line of standard input".to_owned())
             }
             Self::Input(_) | Self::Interrupted => None,
         }
     }
+}
+
+/// What the password of a key is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyQuestion {
+    /// To open a key that is there.
+    Open,
+    /// To encrypt a new key: it is asked for twice.
+    Choose,
 }
 
 /// The terminal's settings before a question, which come back however the question ends: the thread
@@ -110,11 +123,39 @@ pub(super) async fn ask_login(
     answer.unwrap_or_else(|broken| Err(PromptError::Input(broken.into())))
 }
 
-fn ask(registry: &str, username: Option<String>) -> Result<Login, PromptError> {
-    let failed = |error: dialoguer::Error| match io::Error::from(error) {
+/// Asks for the password of the key `name`, on stderr.
+pub(super) async fn ask_key_password(
+    name: String,
+    question: KeyQuestion,
+) -> Result<String, PromptError> {
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return Err(PromptError::NoTerminalForKey(name));
+    }
+    let mut asked = Asked::new();
+    let ask = move || {
+        let password = match question {
+            KeyQuestion::Open => {
+                dialoguer::Password::new().with_prompt(format!("Password of the key {name}"))
+            }
+            KeyQuestion::Choose => dialoguer::Password::new()
+                .with_prompt(format!("New password for the key {name}"))
+                .with_confirmation("The same again", "these were two passwords"),
+        };
+        password.report(false).interact().map_err(failed)
+    };
+    let answer = tokio::task::spawn_blocking(ask).await;
+    asked.is_answered = matches!(answer, Ok(Ok(_)));
+    answer.unwrap_or_else(|broken| Err(PromptError::Input(broken.into())))
+}
+
+fn failed(error: dialoguer::Error) -> PromptError {
+    match io::Error::from(error) {
         error if error.kind() == io::ErrorKind::Interrupted => PromptError::Interrupted,
         error => PromptError::Input(error),
-    };
+    }
+}
+
+fn ask(registry: &str, username: Option<String>) -> Result<Login, PromptError> {
     let username = match username {
         Some(username) => username,
         None => dialoguer::Input::<String>::new()

@@ -16,6 +16,7 @@ mod receipts;
 mod referrers;
 mod resume;
 mod served;
+mod signed;
 mod sparse;
 mod transfer;
 mod volumes;

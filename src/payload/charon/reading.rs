@@ -17,6 +17,7 @@ use crate::payload::index::{
 use crate::payload::manifests::{Manifests, Promise};
 use crate::payload::native::read_object;
 use crate::payload::reader::{Contents, HeldContents, Promised};
+use crate::payload::signed::Seal;
 use crate::reference::{RepositoryName, Tag};
 
 /// What the index of such a payload names as its tool.
@@ -74,7 +75,8 @@ pub(in crate::payload) fn read(directory: &Directory, entry: &ZipEntry) -> Resul
     let shape = |source| Fault::IndexShape { name: entry.name.clone(), source };
     let json = directory.read_checked(entry)?;
     let descriptor: PayloadDescriptor = read_object(&json).map_err(shape)?;
-    let mut reading = Reading::new(directory, &descriptor.blobs_paths);
+    let seal = Seal::unsigned(&json);
+    let mut reading = Reading::new(directory, seal, &descriptor.blobs_paths);
     for (name, path) in &descriptor.manifests_paths.0 {
         reading.image(name, path.as_deref())?;
     }
@@ -92,7 +94,7 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(directory: &'a Directory, locations: &'a Ordered<Location>) -> Self {
+    fn new(directory: &'a Directory, seal: Seal, locations: &'a Ordered<Location>) -> Self {
         let index = Index {
             version: VERSION,
             tool: TOOL.to_owned(),
@@ -114,6 +116,7 @@ impl<'a> Reading<'a> {
             listed: HashSet::new(),
             contents: Contents {
                 index,
+                seal,
                 manifests: Manifests::default(),
                 held: HeldContents::default(),
                 promised: vec![Promised::default(); directory.entries.len()],
