@@ -10,11 +10,12 @@ use tempfile::NamedTempFile;
 use tokio::runtime::Handle;
 
 use crate::digest::Digest;
+use crate::failure::FromRegistry;
 use crate::manifest::Descriptor;
 use crate::payload::Payload;
 use crate::progress::Reporter;
 use crate::registry::RemoteBlob;
-use crate::verified::VerifiedReader;
+use crate::verified::{VerifiedReader, mismatch_in};
 use crate::watched::Watched;
 
 /// Everything that may hold a blob, the nearest first.
@@ -61,7 +62,7 @@ impl Store {
             let bytes = Tee { bytes: remote.clone().blocking(self.runtime.clone()), copy };
             match self.pass(bytes, blob, &take) {
                 Ok(taken) => return Ok(taken),
-                Err(error) => failed = error,
+                Err(error) => failed = blame_registry(error),
             }
         }
         Err(failed)
@@ -87,6 +88,14 @@ impl Store {
             watched.rewind();
         }
         taken
+    }
+}
+
+/// Says where content came from that is not what its digest says.
+fn blame_registry(error: anyhow::Error) -> anyhow::Error {
+    match mismatch_in(error.as_ref()).cloned() {
+        Some(mismatch) => error.context(FromRegistry(mismatch)),
+        None => error,
     }
 }
 
