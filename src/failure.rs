@@ -1,6 +1,8 @@
 //! How a run ends badly: the exit codes, and the advice that goes with an error.
 
+use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 
 use crate::digest::{Digest, Mismatch};
 use crate::minisign::InvalidText;
@@ -80,8 +82,14 @@ impl ExitCode {
 }
 
 /// The first `T` among an error, its contexts and its causes.
-fn find<T: std::error::Error + Send + Sync + 'static>(error: &anyhow::Error) -> Option<&T> {
-    error.downcast_ref::<T>().or_else(|| error.chain().find_map(|cause| cause.downcast_ref::<T>()))
+fn find<T: StdError + Send + Sync + 'static>(error: &anyhow::Error) -> Option<&T> {
+    error.downcast_ref::<T>().or_else(|| error.chain().find_map(inside))
+}
+
+/// The `T` that `cause` is, or that a reader has wrapped: an `io::Error` leaves what is inside of it out of
+/// the chain of causes.
+fn inside<'a, T: StdError + 'static>(cause: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    cause.downcast_ref::<T>().or_else(|| inside(cause.downcast_ref::<io::Error>()?.get_ref()?))
 }
 
 /// A request that makes no sense as it was typed.

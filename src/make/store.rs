@@ -10,11 +10,12 @@ use tempfile::NamedTempFile;
 use tokio::runtime::Handle;
 
 use crate::digest::Digest;
+use crate::failure::FromRegistry;
 use crate::manifest::Descriptor;
 use crate::payload::Payload;
 use crate::progress::Reporter;
-use crate::registry::{self, RemoteBlob};
-use crate::verified::VerifiedReader;
+use crate::registry::RemoteBlob;
+use crate::verified::{VerifiedReader, mismatch_in};
 use crate::watched::Watched;
 
 /// Everything that may hold a blob, the nearest first.
@@ -61,7 +62,7 @@ impl Store {
             let bytes = Tee { bytes: remote.clone().blocking(self.runtime.clone()), copy };
             match self.pass(bytes, blob, &take) {
                 Ok(taken) => return Ok(taken),
-                Err(error) => failed = unwrapped(error),
+                Err(error) => failed = blame_registry(error),
             }
         }
         Err(failed)
@@ -90,20 +91,11 @@ impl Store {
     }
 }
 
-/// The error of a registry that came through a reader, so that it is known as one.
-fn unwrapped(error: anyhow::Error) -> anyhow::Error {
-    let is_registrys =
-        |error: &io::Error| error.get_ref().is_some_and(|inner| inner.is::<registry::Error>());
-    if !error.downcast_ref::<io::Error>().is_some_and(is_registrys) {
-        return error;
-    }
-    match error.downcast::<io::Error>().map(io::Error::into_inner) {
-        Ok(Some(inner)) => match inner.downcast::<registry::Error>() {
-            Ok(inner) => anyhow::Error::new(*inner),
-            Err(inner) => anyhow!(inner),
-        },
-        Ok(None) => anyhow!("no error"),
-        Err(error) => error,
+/// Says where content came from that is not what its digest says.
+fn blame_registry(error: anyhow::Error) -> anyhow::Error {
+    match mismatch_in(error.as_ref()).cloned() {
+        Some(mismatch) => error.context(FromRegistry(mismatch)),
+        None => error,
     }
 }
 

@@ -171,7 +171,12 @@ impl Push {
             list => format!(", nor to {}", list.join(", ")),
         };
         let cannot = format!("cannot write to repository `{first}`{others}; nothing was sent");
-        Err(anyhow::Error::new(error).context(Hinted::new(
+        let is_refused = error.is_refusal();
+        let error = anyhow::Error::new(error);
+        if !is_refused {
+            return Err(error.context(cannot));
+        }
+        Err(error.context(Hinted::new(
             cannot,
             "the project or repository may have to be created first, and the account needs the right to push",
         )))

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 
 use super::error::{Failure, Identity, Kind, Refusal, Trouble};
-use super::http::{Http, StatusCode, Url, authority, headers, resolve, transport};
+use super::http::{Http, Method, StatusCode, Url, authority, headers, resolve, transport};
 use super::retry::retry_after;
 
 /// Enough for an error's code and message.
@@ -37,6 +37,14 @@ impl Response {
 
     pub(super) fn status(&self) -> StatusCode {
         self.inner.status()
+    }
+
+    /// Whether something in front of the registry answered a request to write with a page, such as one to
+    /// log in. Some registries call their empty 201 and 202 `text/html`, so the status counts too.
+    pub(super) fn is_page_for(&self, method: &Method) -> bool {
+        let writes = [Method::PUT, Method::PATCH, Method::POST].contains(method);
+        let media_type = self.value(headers::CONTENT_TYPE).unwrap_or_default();
+        writes && self.status() == StatusCode::OK && media_type.starts_with("text/html")
     }
 
     /// The address that answered, after all redirects.

@@ -267,7 +267,10 @@ impl Registry {
     pub(super) async fn answer_once(&self, ask: &Ask) -> Result<Response, Error> {
         let response = self.authorized(ask).await?;
         self.remember_quota(&response);
-        if response.status().is_success() {
+        if response.is_page_for(&ask.request.method) {
+            let what = "expected the answer of a registry, found a web page".to_owned();
+            Err(ask.subject.error(response.failure(Kind::Protocol(what))))
+        } else if response.status().is_success() {
             Ok(response)
         } else {
             Err(ask.subject.error(response.refusal().await))

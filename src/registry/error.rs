@@ -244,7 +244,7 @@ impl Error {
             Kind::Source(error) => {
                 error.get_ref().and_then(|inner| inner.downcast_ref::<Self>()).and_then(Self::hint)
             }
-            Kind::Transport { trouble, .. } => trouble.hint(host),
+            Kind::Transport { trouble, .. } => trouble.hint(self.0.at.as_ref().unwrap_or(host)),
             Kind::Status(refusal) => refusal.hint(host),
             Kind::TooLarge { .. } | Kind::TooMany { .. } | Kind::Protocol(_) => Some(format!(
                 "check that `{host}` is a container registry, and no proxy answers for it"

@@ -178,7 +178,8 @@ impl Registry {
     pub async fn cancel_upload(&self, session: UploadSession) -> Result<(), Error> {
         match self.answer(&self.ask_cancel(&session)).await {
             Ok(response) => response.finish().await,
-            Err(error) if error.is_refusal() => {}
+            // Some fail where they should refuse.
+            Err(error) if error.status().is_some() => {}
             Err(error) => return Err(error),
         }
         Ok(())

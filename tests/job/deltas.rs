@@ -395,3 +395,22 @@ async fn a_work_folder_that_is_missing_is_named_before_anything_is_fetched() {
     failed.assert(ExitCode::Failed, &["--workdir"]);
     assert_eq!(contents_sent(&job.far), (0, 0));
 }
+
+#[tokio::test]
+async fn a_new_layer_that_cannot_be_read_for_a_delta_is_the_registrys_fault() {
+    let (job, _, new) = upgrade();
+    let digest = new.digest().to_string();
+    for (effect, said) in [
+        (Effect::Status(404, Vec::new()), "does not have blob"),
+        (Effect::Status(401, Vec::new()), "hint: no credentials were used"),
+        (Effect::Status(429, Vec::new()), "429"),
+        (Effect::Corrupt(1000), "expected"),
+        (Effect::CutBodyAfter(0), "the connection broke"),
+    ] {
+        job.source.fail(Fault::on("GET", &digest, effect).always());
+        let request = after(&job, &["app:2"], &["app:1"]);
+        let failed = job.fail_to_pack("payload.zip", request).await;
+        failed.assert(ExitCode::Registry, &["cannot fetch blob", &digest, said]);
+        job.source.heal();
+    }
+}

@@ -3,13 +3,12 @@
 use std::fs;
 use std::io::Write;
 
-use kharon::digest::Digest;
 use kharon::failure::ExitCode;
 use kharon::make::{self, Destination};
 use kharon::manifest::{Manifest, MediaType};
 use serde_json::json;
 
-use crate::kit::{Failed, Job, dangling, pack, push};
+use crate::kit::{Failed, Job, pack};
 use crate::support::fault::{Effect, Fault};
 use crate::support::images::{Blob, Image, random_bytes, random_layer};
 use crate::support::registry::{Options, TestRegistry};
@@ -169,145 +168,4 @@ async fn a_stream_whose_reader_goes_away() {
     let destination = Destination::Stream(Box::new(Leaving(1_000_000)));
     let made = make::make_payload(job.request(&["app:1"]), destination, silent).await;
     Failed::of(made).assert(ExitCode::Failed, &["cannot write the payload"]);
-}
-
-/// Three images: one with two platforms, all with a layer in common, two repositories, a signature.
-fn put_three(source: &TestRegistry) {
-    let shared = random_layer(1, 40_000);
-    let children = ["linux/amd64", "linux/arm64"]
-        .map(|platform| Image::oci_for(platform, std::slice::from_ref(&shared)));
-    source.put("one", "1", &Image::index(&children));
-    source.put("one", "2", &Image::docker(&[shared.clone(), random_layer(4, 2000)]));
-    let signed = Image::oci(&[shared]);
-    source.put("two", "1", &signed);
-    source.put("two", &signed.signature_tag(), &Image::cosign_signature(&signed));
-}
-
-const THREE: [&str; 3] = ["one:1", "one:2", "two:1"];
-
-/// What goes wrong in a sweep: once, or from then on.
-fn effects(cut: Effect) -> [(&'static str, Effect, bool); 6] {
-    [
-        ("500 from then on", Effect::Status(500, Vec::new()), true),
-        ("500 once", Effect::Status(500, Vec::new()), false),
-        ("no connection from then on", Effect::CloseBeforeHeaders, true),
-        ("one connection closed", Effect::CloseBeforeHeaders, false),
-        ("every body cut", cut, true),
-        ("one answer lost", Effect::LoseAnswer, false),
-    ]
-}
-
-fn fault(nth: usize, effect: Effect, lasts: bool) -> Fault {
-    let fault = Fault::nth_request(nth, effect);
-    if lasts { fault.always() } else { fault }
-}
-
-/// How far one sweep went.
-#[derive(Debug, Default)]
-struct Swept {
-    runs: usize,
-    failed: usize,
-}
-
-impl Swept {
-    #[expect(clippy::print_stderr, reason = "how much was tried shows with --nocapture")]
-    fn tell(&self, what: &str, effect: &str) {
-        eprintln!("{what}, {effect}: {} runs, {} of them failed", self.runs, self.failed);
-    }
-}
-
-#[tokio::test]
-async fn a_payload_is_whole_or_the_former_one_whichever_request_fails() {
-    let job = Job::new();
-    put_three(&job.source);
-    let good = job.pack("good.zip", &THREE).await.bytes();
-    for (name, effect, lasts) in effects(Effect::CutBodyAfter(0)) {
-        let mut swept = Swept::default();
-        for nth in 0.. {
-            fs::write(job.path("payload.zip"), FORMER).expect("written");
-            let before = job.source.faults_struck();
-            job.source.fail(fault(nth, effect.clone(), lasts));
-            let made = pack(job.request(&THREE), &job.path("payload.zip")).await;
-            job.source.heal();
-            let found = fs::read(job.path("payload.zip")).expect("a file");
-            if job.source.faults_struck() == before {
-                assert!(found == good);
-                break;
-            }
-            swept.runs += 1;
-            match made {
-                Ok(_) => assert!(found == good, "{name}, request {nth}"),
-                Err(error) => {
-                    swept.failed += 1;
-                    assert!(found == FORMER, "{name}, request {nth}");
-                    assert!(lasts, "{name}, request {nth}: {error:#}");
-                    assert_eq!(ExitCode::of(&error), ExitCode::Registry, "{error:#}");
-                }
-            }
-        }
-        swept.tell("make", name);
-        assert!(swept.runs > 10, "{swept:?}");
-        assert_eq!(lasts, swept.failed > 0, "{swept:?}");
-    }
-    // And once more over what the last failure left.
-    assert!(job.pack("payload.zip", &THREE).await.bytes() == good);
-}
-
-/// All tags with what they name.
-fn tags(registry: &TestRegistry) -> Vec<(String, Option<Digest>)> {
-    let mut tags = Vec::new();
-    for repository in ["one", "two"] {
-        for tag in registry.tags(repository) {
-            tags.push((format!("{repository}:{tag}"), registry.tagged(repository, &tag)));
-        }
-    }
-    tags
-}
-
-async fn sweep_push(far: Options, effects: &[(&str, Effect, bool)]) {
-    let mut job = Job::new();
-    put_three(&job.source);
-    let packed = job.pack("payload.zip", &THREE).await;
-    for (name, effect, lasts) in effects {
-        let mut swept = Swept::default();
-        for nth in 0.. {
-            job.far = TestRegistry::start_with(far.clone());
-            job.far.fail(fault(nth, effect.clone(), *lasts));
-            let pushed = push(&packed.path, job.push_request()).await;
-            let struck = job.far.faults_struck();
-            job.far.heal();
-            assert_eq!(dangling(&job.far), Vec::<String>::new(), "{name}, request {nth}");
-            if struck == 0 {
-                break;
-            }
-            swept.runs += 1;
-            if let Err(error) = pushed {
-                swept.failed += 1;
-                assert!(*lasts, "{name}, request {nth}: {error:#}");
-                assert_eq!(ExitCode::of(&error), ExitCode::Registry, "{error:#}");
-            }
-            let again = job.push(&packed.path).await;
-            assert_eq!(again.names(), THREE);
-            let arrived = |tag: &(String, _)| tag.0.contains(".sig") || !tag.0.contains("sha256");
-            let wanted: Vec<_> = tags(&job.source).into_iter().filter(arrived).collect();
-            let found: Vec<_> = tags(&job.far).into_iter().filter(arrived).collect();
-            assert_eq!(found, wanted, "{name}, request {nth}");
-            assert_eq!(dangling(&job.far), Vec::<String>::new());
-        }
-        swept.tell("push", name);
-        assert!(swept.runs > 30, "{swept:?}");
-        assert_eq!(*lasts, swept.failed > 0, "{swept:?}");
-    }
-}
-
-#[tokio::test]
-async fn no_tag_leads_to_nothing_whichever_request_of_a_push_fails() {
-    sweep_push(Options::default(), &effects(Effect::CutRequestAfter(10))).await;
-}
-
-#[tokio::test]
-async fn no_tag_leads_to_nothing_where_mounts_are_refused_and_there_is_no_referrers_api() {
-    let far = Options { mounts_refused: true, no_referrers: true, ..Options::default() };
-    let [lasting, _, _, _, _, lost] = effects(Effect::CutRequestAfter(10));
-    sweep_push(far, &[lasting, lost]).await;
 }

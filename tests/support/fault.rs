@@ -22,6 +22,10 @@ pub enum Effect {
     Status(u16, Vec<(&'static str, String)>),
     /// This text with 200, and no header that says what it is; the registry itself is not asked.
     Body(String),
+    /// This status, these headers and this body, whatever was asked for; the registry itself is not asked.
+    Answer(u16, Vec<(&'static str, String)>, Bytes),
+    /// A body without end, with 200; the registry itself is not asked.
+    Endless,
     /// The connection ends before the request's body is read; the registry itself is not asked.
     CloseBeforeHeaders,
     /// The registry does all that was asked for, then the connection ends without an answer.
@@ -135,6 +139,21 @@ pub(super) enum At {
     Cut(u64),
     Stall(u64),
     Corrupt(u64),
+}
+
+/// A body without end.
+pub(super) struct Endless;
+
+impl Body for Endless {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b' '; 8192])))))
+    }
 }
 
 /// A body to which something happens.

@@ -46,7 +46,12 @@ impl Blob {
 
 /// A layer: these files in a tar, gzipped.
 pub fn layer(files: &[(&str, &[u8])]) -> Blob {
-    let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
+    layer_at(Compression::default(), files)
+}
+
+/// The same at a level of compression.
+pub fn layer_at(level: Compression, files: &[(&str, &[u8])]) -> Blob {
+    let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), level));
     for (path, content) in files {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
@@ -59,14 +64,7 @@ pub fn layer(files: &[(&str, &[u8])]) -> Blob {
 
 /// A layer of one file of random bytes, so that it is about as large as asked for.
 pub fn random_layer(seed: u64, size_bytes: usize) -> Blob {
-    let content = random_bytes(seed, size_bytes);
-    let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::none()));
-    let mut header = tar::Header::new_gnu();
-    header.set_size(size_bytes as u64);
-    header.set_mode(0o644);
-    archive.append_data(&mut header, "random", content.as_slice()).expect("a tar");
-    let gzip = archive.into_inner().expect("a tar");
-    Blob::new(OCI_LAYER, gzip.finish().expect("a gzip stream"))
+    layer_at(Compression::none(), &[("random", &random_bytes(seed, size_bytes))])
 }
 
 /// Random bytes that are the same for the same seed (xorshift64*).

@@ -24,9 +24,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Collected, Full};
-use hyper::body::{Body, Incoming};
+use http_body_util::{BodyExt, Collected, Full, StreamBody};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RANGE, WWW_AUTHENTICATE};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
@@ -43,7 +44,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::access::{Access, Tokens, pairs};
-use super::fault::{At, Effect, Fault, Faults, Faulty};
+use super::fault::{At, Effect, Endless, Fault, Faults, Faulty};
 use super::images::Image;
 use super::journal::{Exchange, Journal, Line, Side, repository_of};
 
@@ -410,6 +411,22 @@ impl Shared {
                 for (name, value) in headers {
                     set_header(&mut response, name, value);
                 }
+                return Ok(finish(&line, response, None));
+            }
+            Some(Effect::Answer(status, headers, bytes)) => {
+                drop(line.count(body, Side::Request).collect().await);
+                let mut response = plain(*status, "");
+                // Without a size of its own, so that a header may lie about it.
+                let body = stream::iter([Ok(Frame::data(bytes.clone()))]);
+                *response.body_mut() = StreamBody::new(body).boxed_unsync();
+                for (name, value) in headers {
+                    set_header(&mut response, name, value);
+                }
+                return Ok(finish(&line, response, None));
+            }
+            Some(Effect::Endless) => {
+                let mut response = plain(200, "");
+                *response.body_mut() = Endless.boxed_unsync();
                 return Ok(finish(&line, response, None));
             }
             Some(Effect::Body(text)) => return Ok(finish(&line, plain(200, text), None)),
