@@ -180,6 +180,7 @@ fn again(job: &Job, plan: PathBuf, number: usize) -> VolumeRequest {
         plan,
         number: u32::try_from(number).ok().and_then(std::num::NonZeroU32::new).expect("a number"),
         file: None,
+        sign: None,
         against: Vec::new(),
         delta: DeltaRequest::default(),
         jobs: make::DEFAULT_JOBS,

@@ -206,6 +206,10 @@ pub fn parts() -> Parts {
             s.foreign.blob(Travels::LeftOut { urls: vec!["https://example.com/f".to_owned()] }),
         ],
         baselines: Vec::new(),
+        plan: None,
+        volume: None,
+        volumes: Vec::new(),
+        making: None,
         entries: Vec::new(),
     };
     let mut entries = vec![
