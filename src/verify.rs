@@ -51,13 +51,12 @@ pub enum Problem {
     #[error(transparent)]
     Payload(#[from] payload::Error),
     /// An entry cannot be read.
-    #[error("cannot read the entry `{entry}`")]
+    #[error("cannot read the entry `{entry}`: {cause}")]
     Unreadable {
         /// The entry.
         entry: String,
         /// Why.
-        #[source]
-        source: io::Error,
+        cause: io::Error,
     },
     /// An entry has other bytes than promised.
     #[error("entry `{entry}`: {mismatch}")]
@@ -121,7 +120,9 @@ impl Problem {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Payload(error) => error.hint(),
-            Self::Unreadable { .. } => None,
+            Self::Unreadable { .. } => Some(
+                "the medium may be damaged: try another drive, or bring this file again".to_owned(),
+            ),
             Self::Delta(error) => error.hint(),
             Self::VolumeMissing { number, .. } => Some(format!(
                 "bring it, or make it again with `kharon make-payload --only-volume {number} --plan` and any other volume"
@@ -148,29 +149,28 @@ pub fn verify_files(paths: &[PathBuf], reporter: &dyn Reporter) -> (Report, Opti
             return (report, None);
         }
     };
-    let mut opened = Vec::new();
+    let mut all: Option<Payload> = None;
     for file in files {
-        match Payload::open(&file) {
-            Ok(payload) => opened.push(payload),
+        // One after the other: each volume has all manifests.
+        let opened = Payload::open(&file).and_then(|opened| match &all {
+            Some(first) => first.check_volume(&opened).map(|()| opened),
+            None => Ok(opened),
+        });
+        let joined = opened
+            .and_then(|opened| Payload::join(all.take().into_iter().chain([opened]).collect()));
+        match joined {
+            Ok(joined) => all = joined,
             Err(error) => report.problems.push(error.into()),
         }
     }
-    match Payload::join(opened) {
-        Ok(None) => (report, None),
-        Ok(Some(payload)) => {
-            let found = verify(&payload, reporter);
-            let last = payload.index().volumes.len();
-            let missing = payload.missing_volumes().into_iter();
-            report.problems.extend(missing.map(|number| Problem::VolumeMissing { number, last }));
-            report.problems.extend(found.problems);
-            let Report { entries, bytes, .. } = found;
-            (Report { entries, bytes, ..report }, Some(payload))
-        }
-        Err(error) => {
-            report.problems.push(error.into());
-            (report, None)
-        }
-    }
+    let Some(payload) = all else { return (report, None) };
+    let found = verify(&payload, reporter);
+    let last = payload.index().volumes.len();
+    let missing = payload.missing_volumes().into_iter();
+    report.problems.extend(missing.map(|number| Problem::VolumeMissing { number, last }));
+    report.problems.extend(found.problems);
+    let Report { entries, bytes, .. } = found;
+    (Report { entries, bytes, ..report }, Some(payload))
 }
 
 /// Opens the payload at `path` and verifies it; a payload that cannot be opened is one problem.
@@ -241,7 +241,7 @@ fn check_parts(payload: &Payload) -> Vec<Problem> {
         let error = bytes.finish().err()?;
         Some(match mismatch_in(&error).cloned() {
             Some(mismatch) => Problem::Parts { entry, mismatch },
-            None => Problem::Unreadable { entry, source: error },
+            None => Problem::Unreadable { entry, cause: error },
         })
     };
     blobs.chain(deltas).filter_map(check).collect()
@@ -268,7 +268,7 @@ fn check(entry: &EntryReader<'_>, buffer: &mut [u8], reporter: &dyn Reporter) ->
     });
     let name = || entry.label();
     let problem = match found {
-        Err(source) => Some(Problem::Unreadable { entry: name(), source }),
+        Err(source) => Some(Problem::Unreadable { entry: name(), cause: source }),
         Ok(Found { mismatch: Some(mismatch), .. }) => {
             Some(Problem::Content { entry: name(), mismatch })
         }

@@ -166,7 +166,6 @@ impl Command {
             Self::MakePayload(arguments) if arguments.is_resumable() => {
                 "interrupted: a former payload is as it was, and the same command goes on from here"
             }
-            Self::MakePayload(_) => "interrupted",
             Self::PushPayload(_) => "interrupted: what arrived stays and is not sent again",
             Self::Expand(_) => "interrupted: not everything is in the folder, remove it",
             _ => "interrupted",

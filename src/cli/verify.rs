@@ -56,10 +56,14 @@ struct Document<'a> {
 
 impl VerifyArgs {
     pub(crate) async fn run(&self, terminal: &Terminal) -> anyhow::Result<ExitCode> {
-        let signed_by = self.check_signature().await?;
+        let key = self.verify_key.as_deref().map(key::read_public).transpose()?;
         let (paths, reporter) = (self.payloads.clone(), terminal.reporter());
         let verify = move || verify_files(&paths, reporter.as_ref());
         let (report, payload) = tokio::task::spawn_blocking(verify).await?;
+        if let (Some(key), Some(payload)) = (&key, &payload) {
+            payload.check_signature(key)?;
+        }
+        let signed_by: Option<KeyId> = key.map(|key| key.id());
         let mut report = refuse_unreadable(report)?;
         let proof = match payload.filter(|_| report.is_sound()) {
             Some(payload) => self.prove(payload, terminal).await?,
@@ -105,20 +109,6 @@ impl VerifyArgs {
         );
         terminal.print_error(&found, &hints);
         Ok(ExitCode::PayloadDamaged)
-    }
-
-    /// The key that was named, if it signed the payload. A payload that cannot be opened is the report's
-    /// matter.
-    async fn check_signature(&self) -> anyhow::Result<Option<KeyId>> {
-        let Some(key) = self.verify_key.as_deref().map(key::read_public).transpose()? else {
-            return Ok(None);
-        };
-        let (paths, id) = (self.payloads.clone(), key.id());
-        let check = move || Payload::open_all(&paths).map(|payload| payload.check_signature(&key));
-        if let Ok(checked) = tokio::task::spawn_blocking(check).await? {
-            checked?;
-        }
-        Ok(Some(id))
     }
 
     async fn prove(&self, payload: Payload, terminal: &Terminal) -> anyhow::Result<Proof> {

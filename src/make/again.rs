@@ -60,6 +60,14 @@ pub async fn make_volume(
 ) -> anyhow::Result<Summary> {
     let payload = Payload::open(&request.plan)?;
     let index = payload.index();
+    if payload.signature().is_some() && request.sign.is_none() {
+        let message =
+            format!("`{}` is signed, and the new volume would not be", request.plan.display());
+        return Err(Usage::new(message).with_hint("give the same key with `--sign`").into());
+    }
+    if let Some(key) = &request.sign {
+        payload.check_signature(&key.public_key())?;
+    }
     let volume = request.number.get() as usize - 1;
     let file = file_of(&request, index)?;
     let deltas = listed_deltas(index);

@@ -102,7 +102,10 @@ mod tests {
 
     const KIB: u64 = 1024;
 
-    fn cut_sizes(sizes: &[u64], room: u64) -> Option<Vec<Vec<(usize, Range<u64>)>>> {
+    /// The items of each volume, and which of their bytes.
+    type Cuts = Vec<Vec<(usize, Range<u64>)>>;
+
+    fn cut_sizes(sizes: &[u64], room: u64) -> Option<Cuts> {
         let items: Vec<Item> =
             sizes.iter().map(|size| Item { size_bytes: *size, around_bytes: 10 }).collect();
         let volumes = cut(&items, room)?;

@@ -314,6 +314,12 @@ impl Planned {
         };
         outputs.commit(&written, || session.into_iter().for_each(Session::end))?;
         self.summary.files = outputs.paths();
+        for path in outputs.left_over() {
+            self.reporter.warn(format!(
+                "`{}` is a volume of a former payload and not of this one: remove it",
+                path.display()
+            ));
+        }
         Ok(self.summary)
     }
 

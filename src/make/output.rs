@@ -57,6 +57,18 @@ enum Sink {
 pub(super) struct Written {
     pub(super) place: Option<Place>,
     pub(super) sha256: Option<String>,
+    /// Nobody else writes it until it has its name.
+    file: Option<File>,
+}
+
+impl Written {
+    /// Has it on the disk.
+    pub(super) fn sync(&self) -> anyhow::Result<()> {
+        let (Some(file), Some(Place { partial, .. })) = (&self.file, &self.place) else {
+            return Ok(());
+        };
+        file.sync_all().with_context(|| format!("cannot write `{}`", partial.display()))
+    }
 }
 
 impl Output {
@@ -92,21 +104,26 @@ impl Output {
     /// Ends the volume; it is whole now under its temporary name.
     pub(super) fn finish(self) -> anyhow::Result<Written> {
         let cannot_write = |path: &Path| format!("cannot write `{}`", path.display());
-        match (self.sink, &self.place) {
+        let file = match (self.sink, &self.place) {
             (Sink::File(file), Some(Place { partial, .. })) => {
                 let file = file.into_inner().map_err(io::IntoInnerError::into_error);
-                file.and_then(|file| {
+                let file = file.and_then(|file| {
                     // A former run may have gone further.
-                    let is_longer = file.metadata()?.len() > self.written_bytes;
-                    if is_longer { file.set_len(self.written_bytes) } else { Ok(()) }
-                })
-                .with_context(|| cannot_write(partial))?;
+                    if file.metadata()?.len() > self.written_bytes {
+                        file.set_len(self.written_bytes)?;
+                    }
+                    Ok(file)
+                });
+                Some(file.with_context(|| cannot_write(partial))?)
             }
-            (Sink::Stream(mut stream), _) => stream.flush()?,
-            _ => {}
-        }
+            (Sink::Stream(mut stream), _) => {
+                stream.flush()?;
+                None
+            }
+            _ => None,
+        };
         let sha256 = self.hasher.map(|hasher| hasher.finish().hex().to_owned());
-        Ok(Written { place: self.place, sha256 })
+        Ok(Written { place: self.place, sha256, file })
     }
 
     fn count(&mut self, bytes: &[u8]) {

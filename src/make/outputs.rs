@@ -79,6 +79,13 @@ impl Outputs {
             Destination::File(path) => path,
         };
         if is_special(&path)? {
+            if shape == Shape::Volumes {
+                let message =
+                    format!("volumes cannot go to `{}`, which is no file", path.display());
+                return Err(Usage::new(message)
+                    .with_hint("name a file with `-f payload.zip`")
+                    .into());
+            }
             let file = OpenOptions::new()
                 .write(true)
                 .open(&path)
@@ -174,11 +181,7 @@ impl Outputs {
     ) -> anyhow::Result<()> {
         let places = || written.iter().filter_map(|written| written.place.as_ref());
         if self.shape == Shape::Volumes || places().any(|place| place.path.exists()) {
-            for Place { partial, .. } in places() {
-                let file = OpenOptions::new().write(true).open(partial);
-                file.and_then(|file| file.sync_all())
-                    .with_context(|| format!("cannot write `{}`", partial.display()))?;
-            }
+            written.iter().try_for_each(Written::sync)?;
         }
         let list = self.list(written)?;
         just_before();
@@ -201,7 +204,7 @@ impl Outputs {
         for written in written {
             if let (Some(place), Some(sha256)) = (&written.place, &written.sha256) {
                 let name = place.path.file_name().unwrap_or_default().to_string_lossy();
-                text.push_str(&format!("{sha256}  {name}\n"));
+                text.extend([sha256, "  ", &*name, "\n"]);
             }
         }
         Ok(Some((Replacement::begin(&list_path(&first.path))?, text)))
@@ -215,6 +218,15 @@ impl Outputs {
                 places.iter().flatten().map(|place| place.path.clone()).collect()
             }
         }
+    }
+
+    /// Volumes of a former payload that had more of them: they lie beside the new ones and are none of theirs.
+    pub(super) fn left_over(&self) -> Vec<PathBuf> {
+        let paths = self.paths();
+        let (Shape::Volumes, Some(first)) = (self.shape, paths.first()) else { return Vec::new() };
+        let name = without_zip(first).with_extension("");
+        let more = (self.lengths.len()..).map(|volume| volume_path(&name, volume));
+        more.take_while(|path| path.exists()).collect()
     }
 
     fn refuse_bad_folder(&self, path: &Path) -> anyhow::Result<()> {
@@ -354,6 +366,10 @@ mod tests {
             output.finish().expect("finished")
         });
         outputs.commit(&written, || ()).expect("committed");
+        let [third, fifth] = ["a.b.003.zip", "a.b.005.zip"].map(|name| folder.path().join(name));
+        std::fs::write(&third, "former").expect("written");
+        std::fs::write(fifth, "former").expect("written");
+        assert_eq!(outputs.left_over(), [third]);
         let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect(name);
         assert_eq!([read("a.b.001.zip"), read("a.b.002.zip")], ["x", "y"]);
         let hashes = [b"x", b"y"].map(|bytes| crate::digest::Digest::of(bytes));

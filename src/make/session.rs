@@ -74,7 +74,11 @@ impl Session {
         let work = workdir.map(|workdir| WorkFolder::new(workdir, payload, &request));
         let former = FormerBytes::Discard;
         let mut session = Self { path, request, file: None, former, work };
-        let Some(mut file) = session.open_plan()? else { return Ok((session, None)) };
+        let Some(mut file) = session.open_plan()? else {
+            // Without the plan, nobody knows what was decided of its blobs.
+            session.forget_work();
+            return Ok((session, None));
+        };
         let saved = read(&mut file);
         session.file = Some(file);
         let saved = match (saved, resume) {
@@ -88,7 +92,10 @@ impl Session {
                 }
                 return Ok((session, None));
             }
-            (Ok(_), Resume::Fresh) => {
+            (Ok(saved), Resume::Fresh) => {
+                if let Some(other) = saved.work_folder.and_then(WorkFolder::named) {
+                    other.remove();
+                }
                 session.forget_work();
                 return Ok((session, None));
             }
@@ -161,15 +168,14 @@ impl Session {
             old: ground.old.iter().map(HeldBlob::to_old_blob).collect(),
         };
         let json = serde_json::to_vec(&saved)?;
-        let mut file = match self.file.take() {
-            Some(file) => file,
-            None => {
-                let mut options = OpenOptions::new();
-                options.read(true).write(true).create(true).truncate(false);
-                let file = options.open(&self.path).with_context(|| self.cannot("create"))?;
-                self.lock(&file)?;
-                file
-            }
+        let mut file = if let Some(file) = self.file.take() {
+            file
+        } else {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            let file = options.open(&self.path).with_context(|| self.cannot("create"))?;
+            self.lock(&file)?;
+            file
         };
         let written = file
             .set_len(0)

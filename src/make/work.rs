@@ -90,6 +90,32 @@ impl WorkFolder {
         is_key.then_some(Self(path))
     }
 
+    /// Makes the folder, for its user only: what is in it is believed once it was proved.
+    fn create(&self) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        match builder.create(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.is_own() => Ok(()),
+            created => created,
+        }
+    }
+
+    /// Whether nobody else can have put anything into it.
+    fn is_own(&self) -> bool {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            let Ok(found) = fs::symlink_metadata(&self.0) else { return false };
+            let own = rustix::process::geteuid().as_raw();
+            found.is_dir() && found.uid() == own && found.mode() & 0o022 == 0
+        }
+        #[cfg(not(unix))]
+        {
+            self.0.is_dir()
+        }
+    }
+
     /// The whole blob, if it is here and is what its digest says.
     pub(super) fn blob(&self, blob: &Descriptor) -> Option<File> {
         let file = File::open(self.0.join(blob.digest.blob_path())).ok()?;
@@ -104,6 +130,7 @@ impl WorkFolder {
     /// # Errors
     /// When it cannot be made.
     pub(super) fn new_blob(&self, blob: &Digest) -> io::Result<(NamedTempFile, PathBuf)> {
+        self.create()?;
         let path = self.0.join(blob.blob_path());
         let folder = path.parent().unwrap_or(&self.0);
         fs::create_dir_all(folder)?;
@@ -112,6 +139,9 @@ impl WorkFolder {
 
     /// What was decided about a blob, if that is here and as it was left.
     pub(super) fn verdict(&self, blob: &Digest) -> Option<Verdict> {
+        if !self.is_own() {
+            return None;
+        }
         let json = fs::read(self.verdict_path(blob)).ok()?;
         let Written { delta } = serde_json::from_slice(&json).ok()?;
         let Some(WrittenDelta { bytes, digest, baselines }) = delta else {
@@ -133,7 +163,7 @@ impl WorkFolder {
     }
 
     fn try_to_keep(&self, blob: &Digest, verdict: &Verdict) -> io::Result<()> {
-        fs::create_dir_all(&self.0)?;
+        self.create()?;
         let delta = match verdict {
             Verdict::Raw => None,
             Verdict::Delta(made) => {

@@ -14,11 +14,13 @@ impl Payload {
     /// # Errors
     /// As [`Payload::open`] and [`Payload::join`], and where a folder has no zip in it.
     pub fn open_all(paths: &[PathBuf]) -> Result<Self, Error> {
-        let mut volumes = Vec::new();
+        let mut all = None;
         for path in payload_files(paths)? {
-            volumes.push(Self::open(&path)?);
+            // One after the other: each has all manifests.
+            let opened = Self::open(&path)?;
+            all = Self::join(all.into_iter().chain([opened]).collect())?;
         }
-        Self::join(volumes)?.ok_or_else(|| nothing(Path::new(".")))
+        all.ok_or_else(|| nothing(Path::new(".")))
     }
 }
 

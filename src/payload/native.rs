@@ -75,6 +75,7 @@ pub(super) fn read(directory: &Directory, entry: &ZipEntry) -> Result<Contents, 
         // Whoever has only one volume has only what is listed for it, and every manifest.
         let is_here = own.as_ref().is_none_or(|own| own.contains_key(name.as_str()));
         if is_here || listed.contains(&blob.digest) {
+            let size = size.or_else(|| own.as_ref()?.get(name.as_str()).copied());
             let position = find(directory, name, size)?;
             whole.insert(blob.digest.clone(), position);
             used.insert(position);

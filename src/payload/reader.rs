@@ -192,6 +192,17 @@ impl Payload {
         }
     }
 
+    /// Whether `volume` is of the same payload.
+    ///
+    /// # Errors
+    /// [`Error`] if it is not.
+    pub fn check_volume(&self, volume: &Self) -> Result<(), Error> {
+        if volumes::belong_together(&self.index, &volume.index) {
+            return Ok(());
+        }
+        Err(Error::new(&volume.name, Fault::OtherPayload { first: self.name.clone() }))
+    }
+
     /// Volumes of one payload as what they hold together. One that comes twice counts once.
     ///
     /// # Errors
@@ -200,10 +211,7 @@ impl Payload {
         let mut volumes = volumes.into_iter();
         let Some(mut all) = volumes.next() else { return Ok(None) };
         for volume in volumes {
-            if !volumes::belong_together(&all.index, &volume.index) {
-                let fault = Fault::OtherPayload { first: all.name };
-                return Err(Error::new(&volume.name, fault));
-            }
+            all.check_volume(&volume)?;
             for file in volume.files {
                 if all.files.iter().all(|known| known.volume != file.volume) {
                     all.files.push(file);

@@ -154,7 +154,7 @@ impl Push {
         self.put(repository, manifest).await
     }
 
-    async fn is_there(
+    pub(super) async fn is_there(
         &self,
         repository: &RepositoryName,
         manifest: &Manifest,

@@ -86,7 +86,7 @@ pub async fn push_payload(
     tokio::select! {
         biased;
         () = stop.settled() => Err(Interrupted.into()),
-        pushed = push(payload, request, reporter) => pushed,
+        pushed = Box::pin(push(payload, request, reporter)) => pushed,
     }
 }
 
@@ -137,10 +137,13 @@ async fn push(
         payload: Arc::clone(&payload),
         reporter,
     };
-    if payload.missing_volumes().is_empty() {
-        return push.run(targets, receipt).await;
+    if payload.index().plan.is_none() {
+        push.run(targets, receipt).await
+    } else if payload.missing_volumes().is_empty() {
+        push.run_to_the_end(targets, receipt).await
+    } else {
+        push.run_volumes(targets, receipt).await
     }
-    push.run_volumes(targets, receipt).await
 }
 
 impl Push {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -21,17 +22,17 @@ use crate::manifest::{Descriptor, Manifest};
 use crate::payload::index::{Blob, Travels};
 use crate::payload::{ContentReader, delta_entry_name};
 use crate::progress::Event;
+use crate::rebuild::rebuild_all;
 use crate::reference::{RepositoryName, TagOrDigest};
 use crate::registry::RemoteBlob;
 use crate::replace::Replacement;
 use crate::restore::{HINT_DISK, OpenDelta, Restorer};
-use crate::units::count;
 use crate::verified::VerifiedReader;
 
 use super::marker::{self, Marker};
 use super::report::{PushReport, Sent};
 use super::source::Joined;
-use super::targets::{Need, Targets, needs, repositories};
+use super::targets::{Need, Target, Targets, needs, repositories};
 use super::{OnMissing, Push};
 
 /// A part or delta that waits at the far side, by the entry that it was in a volume.
@@ -57,7 +58,7 @@ impl Push {
         self.reporter.phase(format!("looking at `{}`", self.registry.host()));
         self.registry.check().await?;
         if self.is_published(&targets).await? {
-            return self.run(targets, receipt).await;
+            return self.run_to_the_end(targets, receipt).await;
         }
         self.tell_missing(&targets).await?;
         self.refuse_unwritable(&targets.carried).await?;
@@ -68,24 +69,49 @@ impl Push {
         }
         // Somebody who saw all of them may have published and removed them meanwhile.
         if self.is_published(&targets).await? {
-            return self.run(targets, receipt).await;
+            return self.run_to_the_end(targets, receipt).await;
         }
         Ok(PushReport { sent, volumes_needed: needed, ..PushReport::default() })
     }
 
-    /// Whether every tag of the payload names what it should.
+    /// Goes on as with any payload, and removes the markers of its volumes when nothing is left to do.
+    pub(super) async fn run_to_the_end(
+        &self,
+        targets: Targets<'_>,
+        receipt: Option<Replacement>,
+    ) -> anyhow::Result<PushReport> {
+        let repositories = repositories(&targets.carried);
+        let report = self.run(targets, receipt).await?;
+        let is_done = report.incomplete.is_empty()
+            && report.refused_tags.is_empty()
+            && report.kept_tags.is_empty();
+        if is_done {
+            self.remove_markers(&repositories).await;
+        }
+        Ok(report)
+    }
+
+    /// Whether everything of the payload is where it belongs: every tag names what it should, be it an index that
+    /// was written anew, and every manifest is there.
     async fn is_published(&self, targets: &Targets<'_>) -> anyhow::Result<bool> {
         for target in &targets.carried {
-            let tags = target
-                .image
-                .tags
-                .iter()
-                .map(|wanted| (TagOrDigest::Tag(wanted.tag.clone()), wanted.digest.as_ref()));
-            let root = target.image.resolved.as_ref().map(|root| &root.digest);
-            let root = root.map(|root| (TagOrDigest::Digest(root.clone()), Some(root)));
-            for (which, wanted) in tags.chain(root) {
+            let rebuilt = rebuilt_of(target)?;
+            for wanted in &target.image.tags {
+                let which = TagOrDigest::Tag(wanted.tag.clone());
                 let found = self.registry.manifest_digest(&target.repository, &which).await?;
-                if found.is_none() || found.as_ref() != wanted {
+                let new = wanted.digest.as_ref().and_then(|digest| rebuilt.get(digest));
+                let mut right = wanted.digest.iter().chain(new.map(Manifest::digest));
+                if !found.is_some_and(|found| right.any(|right| *right == found)) {
+                    return Ok(false);
+                }
+            }
+            for &manifest in target.manifests.iter().chain(&target.referrers) {
+                let forms = [Some(manifest), rebuilt.get(manifest.digest())];
+                let mut is_there = false;
+                for form in forms.into_iter().flatten() {
+                    is_there = is_there || self.is_there(&target.repository, form).await?;
+                }
+                if !is_there {
                     return Ok(false);
                 }
             }
@@ -249,15 +275,11 @@ impl Push {
         home: &RepositoryName,
         sent: Sent,
     ) -> anyhow::Result<PushReport> {
-        let repositories = repositories(&targets.carried);
         let staged = self.staged_entries(home).await?;
         let sent = sent.plus(self.join_parts(&targets, home, &staged).await?);
         let sent = sent.plus(self.rebuild_waiting(&targets, home, &staged).await?);
-        let mut report = self.run(targets, receipt).await?;
+        let mut report = self.run_to_the_end(targets, receipt).await?;
         report.sent = sent.plus(report.sent);
-        if report.incomplete.is_empty() && report.refused_tags.is_empty() {
-            self.remove_markers(&repositories).await;
-        }
         Ok(report)
     }
 
@@ -386,19 +408,25 @@ impl Push {
     async fn remove_markers(&self, repositories: &BTreeSet<RepositoryName>) {
         let index = self.payload.index();
         let last = u32::try_from(index.volumes.len()).unwrap_or_default();
-        let mut kept = 0;
-        for repository in repositories {
-            for volume in 1..=last {
-                let Ok(tag) = marker::tag(index, volume) else { continue };
-                let tag = TagOrDigest::Tag(tag);
-                let removed = self.registry.delete_manifest(repository, &tag).await;
-                kept += u64::from(!matches!(removed, Ok(true)));
+        let places = repositories
+            .iter()
+            .flat_map(|repository| (1..=last).map(move |volume| (repository, volume)));
+        // What a registry refuses once it refuses always.
+        let is_refused = &AtomicBool::new(false);
+        let removals = places.map(|(repository, volume)| async move {
+            if is_refused.load(Ordering::Relaxed) {
+                return;
             }
-        }
-        if kept > 0 {
+            let Ok(tag) = marker::tag(index, volume) else { return };
+            let tag = TagOrDigest::Tag(tag);
+            if !matches!(self.registry.delete_manifest(repository, &tag).await, Ok(true)) {
+                is_refused.store(true, Ordering::Relaxed);
+            }
+        });
+        stream::iter(removals).buffer_unordered(self.jobs).collect::<Vec<()>>().await;
+        if is_refused.load(Ordering::Relaxed) {
             self.reporter.note(format!(
-                "{} of volumes stay, as the registry does not delete them: tags that begin with `{}` can be removed",
-                count(kept, "marker"),
+                "the marks of volumes stay, as the registry does not delete them: tags that begin with `{}` can be removed",
                 marker::prefix(index)
             ));
         }
@@ -418,4 +446,11 @@ impl Push {
             blobs.map(|blob| OpenDelta::new(&self.payload, blob)).collect();
         self.feed_deltas(deltas?, places).await
     }
+}
+
+/// The indexes of an image of which not all children travel, as they may have been written anew.
+fn rebuilt_of(target: &Target<'_>) -> anyhow::Result<BTreeMap<Digest, Manifest>> {
+    let travelling: BTreeSet<&Digest> =
+        target.manifests.iter().map(|manifest| manifest.digest()).collect();
+    rebuild_all(target.manifests.iter().copied(), |digest| travelling.contains(digest))
 }

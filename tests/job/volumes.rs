@@ -170,7 +170,7 @@ async fn a_lost_volume_is_named_and_made_again_byte_for_byte() {
         assert_eq!(problems, [format!("volume {number} of 5 is not there")]);
         job.source.clear_journal();
         let summary = make::make_volume(again(&job, plan, number), Arc::new(Silent)).await;
-        assert_eq!(summary.expect("made").files, [file.clone()]);
+        assert_eq!(summary.expect("made").files, std::slice::from_ref(file));
         assert!(fs::read(file).expect("a volume") == bytes, "volume {number} differs");
     }
 }
@@ -281,6 +281,30 @@ async fn a_blob_that_vanished_meanwhile_is_asked_for_before_anything_is_publishe
     push_one(&job, &files[0]).await;
     job.assert_arrived("app", &["1"]);
     job.assert_arrived("lib/other", &["2"]);
+}
+
+#[tokio::test]
+async fn what_was_added_to_an_image_that_is_there_arrives_by_volumes_too() {
+    let job = Job::new();
+    let image = Image::oci(&[random_layer(1, 100_000)]);
+    for registry in [&job.source, &job.far] {
+        registry.put("app", "1", &image);
+    }
+    // Tag and digest stay what they were.
+    let content = crate::support::images::random_bytes(2, 1_800_000);
+    let statement = Image::referrer(&image, "application/vnd.example.sbom", &content);
+    job.source.put("app", "sbom", &statement);
+    job.source.put("app", &image.signature_tag(), &Image::cosign_signature(&image));
+    let wanted = job.request(&["app:1", "app:sbom"]);
+    let request = MakeRequest { volume_bytes: Some(VOLUME_BYTES), ..wanted };
+    let files = job.pack_as("payload.zip", request).await.summary.files;
+    assert!(files.len() > 1, "{files:?}");
+    let (last, others) = files.split_last().expect("some");
+    for file in others {
+        assert_eq!(push_one(&job, file).await.names(), Vec::<&str>::new());
+    }
+    assert_eq!(push_one(&job, last).await.names(), ["app:1", "app:sbom"]);
+    job.assert_arrived("app", &["1", "sbom", &image.signature_tag()]);
 }
 
 #[tokio::test]

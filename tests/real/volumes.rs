@@ -31,7 +31,11 @@ fn shuffled(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
         files.swap(at, usize::try_from((seed >> 64) % (at as u128 + 1)).expect("small"));
     }
     let names: Vec<_> = files.iter().filter_map(|file| file.file_name()).collect();
-    eprintln!("pushed in the order {names:?}");
+    std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("pushed in the order {names:?}\n").as_bytes(),
+    )
+    .expect("written");
     files
 }
 
