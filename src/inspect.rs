@@ -39,6 +39,12 @@ pub struct Inspection {
     pub signature_key: Option<KeyId>,
     /// The file's length in bytes.
     pub length_bytes: u64,
+    /// The volumes that were looked at, of a payload that was split.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<u32>,
+    /// Its other volumes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes_missing: Vec<u32>,
     /// Whether it becomes a complete OCI image layout when it is unzipped.
     pub complete_layout: bool,
     /// The images, in the order in which they were asked for.
@@ -164,6 +170,7 @@ pub fn inspect(payload: &Payload) -> Inspection {
     }
     let blobs_by_travel = BlobSums::of(&index.blobs);
     let complete_layout = payload.format() == Format::Native
+        && index.plan.is_none()
         && blobs_by_travel.expected.count == 0
         && blobs_by_travel.left_out.count == 0
         && blobs_by_travel.deltas.count == 0
@@ -175,6 +182,8 @@ pub fn inspect(payload: &Payload) -> Inspection {
         tool: index.tool.clone(),
         signature_key: payload.signature().map(Signature::key_id),
         length_bytes: payload.length_bytes(),
+        volumes: payload.volumes().collect(),
+        volumes_missing: payload.missing_volumes(),
         complete_layout,
         images,
         manifests,
@@ -191,7 +200,7 @@ fn savings(payload: &Payload) -> Savings {
         match travels {
             Travels::Carried => savings.add(digest, *size, *size, None),
             Travels::Delta { baselines } => {
-                let carried_bytes = payload.delta(digest).map_or(0, |delta| delta.size_bytes());
+                let carried_bytes = payload.delta_bytes(digest).unwrap_or_default();
                 savings.add(digest, *size, carried_bytes, Some(baselines.len()));
             }
             Travels::Expected { .. } | Travels::LeftOut { .. } => {}

@@ -139,7 +139,8 @@ impl Problem {
 }
 
 /// Opens the payload in these files, which may be its volumes or a folder of them, and verifies it. A file
-/// that cannot be opened is one problem, and so is a volume that is missing. Gives what could be opened.
+/// that cannot be opened is one problem, and so is a volume that is missing, unless one volume was named
+/// alone. Gives what could be opened.
 pub fn verify_files(paths: &[PathBuf], reporter: &dyn Reporter) -> (Report, Option<Payload>) {
     let mut report = Report { entries: 0, bytes: 0, problems: Vec::new() };
     let files = match payload_files(paths) {
@@ -166,7 +167,8 @@ pub fn verify_files(paths: &[PathBuf], reporter: &dyn Reporter) -> (Report, Opti
     let Some(payload) = all else { return (report, None) };
     let found = verify(&payload, reporter);
     let last = payload.index().volumes.len();
-    let missing = payload.missing_volumes().into_iter();
+    let is_alone = matches!(paths, [path] if path.is_file());
+    let missing = payload.missing_volumes().into_iter().filter(|_| !is_alone);
     report.problems.extend(missing.map(|number| Problem::VolumeMissing { number, last }));
     report.problems.extend(found.problems);
     let Report { entries, bytes, .. } = found;

@@ -12,8 +12,9 @@ use super::{print_json, print_line};
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// The payload, of kharon or docker-charon
-    payload: PathBuf,
+    /// The payload, of kharon or docker-charon; of one that was split, any of its volumes or the folder with them
+    #[arg(value_name = "PAYLOAD", required = true)]
+    payloads: Vec<PathBuf>,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -21,7 +22,7 @@ pub(crate) struct InspectArgs {
 
 impl InspectArgs {
     pub(crate) fn run(&self, terminal: &Terminal) -> anyhow::Result<ExitCode> {
-        let inspection = inspect(&Payload::open(&self.payload)?);
+        let inspection = inspect(&Payload::open_all(&self.payloads)?);
         if self.json {
             print_json(terminal, &inspection)?;
         } else {

@@ -217,9 +217,9 @@ fn tell(report: &PushReport, reporter: &dyn Reporter) {
     if !report.volumes_needed.is_empty() {
         let numbers: Vec<String> = report.volumes_needed.iter().map(ToString::to_string).collect();
         reporter.note(format!(
-            "{} uploaded ({}); nothing is published before the other volumes have arrived: {}",
-            count(sent.uploaded_blobs, "blob"),
-            format_bytes(sent.uploaded_bytes),
+            "{} brought ({}); nothing is published before the other volumes have arrived: {}",
+            count(sent.uploaded_blobs + sent.rebuilt_blobs, "blob"),
+            format_bytes(sent.uploaded_bytes + sent.rebuilt_bytes),
             numbers.join(", ")
         ));
         return;

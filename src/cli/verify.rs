@@ -65,6 +65,7 @@ impl VerifyArgs {
         }
         let signed_by: Option<KeyId> = key.map(|key| key.id());
         let mut report = refuse_unreadable(report)?;
+        let missing = payload.as_ref().map(Payload::missing_volumes).unwrap_or_default();
         let proof = match payload.filter(|_| report.is_sound()) {
             Some(payload) => self.prove(payload, terminal).await?,
             None => Proof::default(),
@@ -87,6 +88,10 @@ impl VerifyArgs {
             let signed =
                 signed_by.map(|id| format!(", signed by the key {id}")).unwrap_or_default();
             let deltas = of_deltas(proved);
+            if !missing.is_empty() {
+                let numbers: Vec<String> = missing.iter().map(ToString::to_string).collect();
+                reporter.note(format!("one volume alone; the others are {}", numbers.join(", ")));
+            }
             reporter.note(format!("sound: {entries} entries, {bytes}{deltas}{signed}"));
             if unproved > 0 {
                 reporter.note(format!(
@@ -101,10 +106,12 @@ impl VerifyArgs {
         hints.dedup();
         let names: Vec<_> =
             self.payloads.iter().map(|path| format!("`{}`", path.display())).collect();
+        let is_missing = |problem: &Problem| matches!(problem, Problem::VolumeMissing { .. });
         let found = anyhow::anyhow!(
-            "{} {} damaged: {}",
+            "{} {} {}: {}",
             names.join(", "),
             if names.len() == 1 { "is" } else { "are" },
+            if report.problems.iter().all(is_missing) { "incomplete" } else { "damaged" },
             count(report.problems.len() as u64, "problem")
         );
         terminal.print_error(&found, &hints);

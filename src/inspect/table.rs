@@ -32,6 +32,16 @@ impl fmt::Display for Inspection {
                 "with a signature by the key {key}, not checked: `kharon verify --verify-key`"
             )?;
         }
+        if !self.volumes.is_empty() {
+            let last = self.volumes.len() + self.volumes_missing.len();
+            let numbers: Vec<String> = self.volumes.iter().map(ToString::to_string).collect();
+            let whose = if self.volumes.len() == 1 { "volume" } else { "volumes" };
+            writeln!(
+                f,
+                "{whose} {} of {last}; what follows is of the whole payload",
+                numbers.join(", ")
+            )?;
+        }
         writeln!(f)?;
         self.write_images(f)?;
         self.write_expected(f)?;

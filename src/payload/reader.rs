@@ -297,6 +297,13 @@ impl Payload {
         self.whole(is_whole).or_else(|| self.parts_of(digest, Travelling::Delta))
     }
 
+    /// How many bytes the entry has that rebuilds the blob with this digest, in whatever volumes it is.
+    pub fn delta_bytes(&self, digest: &Digest) -> Option<u64> {
+        let listed = self.index.making.iter().flat_map(|making| &making.deltas);
+        let listed = listed.filter(|made| made.blob == *digest).map(|made| made.size).next();
+        listed.or_else(|| Some(self.delta(digest)?.size_bytes()))
+    }
+
     fn whole(&self, position: impl Fn(&HeldContents) -> Option<usize>) -> Option<BlobReader> {
         self.files.iter().find_map(|file| Some(file.reader(position(&file.held)?)))
     }
