@@ -275,12 +275,22 @@ impl Push {
         home: &RepositoryName,
         sent: Sent,
     ) -> anyhow::Result<PushReport> {
-        let staged = self.staged_entries(home).await?;
-        let sent = sent.plus(self.join_parts(&targets, home, &staged).await?);
-        let sent = sent.plus(self.rebuild_waiting(&targets, home, &staged).await?);
+        let sent = match self.complete(&targets, home).await {
+            Ok(completed) => sent.plus(completed),
+            // Somebody else saw all of them too, was sooner, and has removed the marks.
+            Err(_) if self.is_published(&targets).await? => sent,
+            Err(error) => return Err(error),
+        };
         let mut report = self.run_to_the_end(targets, receipt).await?;
         report.sent = sent.plus(report.sent);
         Ok(report)
+    }
+
+    /// Brings what waited for other volumes to where it is needed.
+    async fn complete(&self, targets: &Targets<'_>, home: &RepositoryName) -> anyhow::Result<Sent> {
+        let staged = self.staged_entries(home).await?;
+        let joined = self.join_parts(targets, home, &staged).await?;
+        Ok(joined.plus(self.rebuild_waiting(targets, home, &staged).await?))
     }
 
     /// What the markers say is staged in the home repository.
