@@ -64,6 +64,19 @@ struct WrittenDelta {
     baselines: Vec<Digest>,
 }
 
+/// Makes a folder for its user only.
+#[cfg(unix)]
+fn new_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().mode(0o700).create(path)
+}
+
+/// Elsewhere folders have the rights of the one that they are in.
+#[cfg(not(unix))]
+fn new_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir(path)
+}
+
 impl WorkFolder {
     /// The folder in `workdir` for the run that `request` names, towards `payload`.
     pub(super) fn new(workdir: &Path, payload: &Path, request: &str) -> Self {
@@ -92,10 +105,7 @@ impl WorkFolder {
 
     /// Makes the folder, for its user only: what is in it is believed once it was proved.
     fn create(&self) -> io::Result<()> {
-        let mut builder = fs::DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        match builder.create(&self.0) {
+        match new_folder(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.is_own() => Ok(()),
             created => created,
         }
