@@ -36,6 +36,8 @@ const SEGMENT_FIRST_BYTES: u64 = 3 * 512 * 1024;
 const SEGMENT_MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// How much of a segment is handed over at once.
 const BATCH_BYTES: usize = 512 * 1024;
+/// How many segments are read from files at a time.
+const READS_AT_ONCE: usize = 2;
 /// The shortest piece a blob is cut into, and the room of a stream that cannot be cut.
 const SEGMENT_MIN_BYTES: u64 = 256 * 1024;
 
@@ -106,6 +108,8 @@ struct Batch {
 }
 
 struct Shared {
+    /// Files are read by few threads at a time: each that ever ran keeps some memory.
+    reading: Semaphore,
     /// The ordinal of the segment that the writer waits for.
     due: AtomicUsize,
     pace: Pace,
@@ -124,7 +128,8 @@ pub(super) async fn fetch_in_order(
 ) -> anyhow::Result<()> {
     let each = (BUFFER_BYTES as u64 / jobs as u64).clamp(SEGMENT_MIN_BYTES, SEGMENT_FIRST_BYTES);
     let pace = Pace::new(each..=WINDOW_MAX_BYTES, SEGMENT_MAX_BYTES);
-    let shared = Arc::new(Shared { due: AtomicUsize::new(0), pace, reporter });
+    let reading = Semaphore::new(READS_AT_ONCE);
+    let shared = Arc::new(Shared { reading, due: AtomicUsize::new(0), pace, reporter });
     let (lanes, mut due) = mpsc::channel(4 * jobs);
     let consume = async {
         while let Some(lane) = due.recv().await {
@@ -353,7 +358,9 @@ async fn read_range(
             let mut bytes = vec![0; length];
             read_exact_at(&file, at, &mut bytes).map(|()| Bytes::from(bytes))
         };
+        let turn = shared.reading.acquire().await?;
         let bytes = tokio::task::spawn_blocking(read).await??;
+        drop(turn);
         hand_out(bytes, &segment.blob, outlet, shared).await?;
         at += length as u64;
     }
