@@ -6,7 +6,8 @@ use clap::Args;
 use kharon::failure::Usage;
 use kharon::reference::RegistryHost;
 use kharon::registry::{
-    ClientIdentity, Connections, CredentialStore, Credentials, Secret, TlsVerification,
+    ClientIdentity, Connections, CredentialStore, Credentials, Registries, Registry, Secret,
+    TlsVerification,
 };
 use kharon::terminal::{self, Terminal};
 use kharon::units::parse_rate;
@@ -68,6 +69,19 @@ pub(crate) enum Stdin {
 }
 
 impl AccessArgs {
+    /// The registry that was named, if one was, reached as these options say.
+    pub(super) async fn registry(
+        &self,
+        host: Option<&RegistryHost>,
+        terminal: &Terminal,
+    ) -> anyhow::Result<Option<Registry>> {
+        let Some(host) = host else { return Ok(None) };
+        let connections = self.connections(host, terminal);
+        let credentials = self.credentials(host, Stdin::Free, terminal).await?;
+        let registries = Registries::new(connections, credentials, terminal.reporter());
+        Ok(Some(registries.registry(host)?))
+    }
+
     /// The settings for reaching registries; `main` is the one given with -r.
     pub(crate) fn connections(&self, main: &RegistryHost, terminal: &Terminal) -> Connections {
         let mut connections = Connections { main: Some(main.clone()), ..Connections::default() };

@@ -10,10 +10,9 @@ use kharon::make::DEFAULT_JOBS;
 use kharon::payload::Payload;
 use kharon::progress::Reporter;
 use kharon::reference::RegistryHost;
-use kharon::registry::{Registries, Registry};
 use kharon::terminal::Terminal;
 
-use super::access::{AccessArgs, Stdin};
+use super::access::AccessArgs;
 use super::baselines::BaselineArgs;
 use super::{print_json, print_line};
 
@@ -47,7 +46,7 @@ impl ExpandArgs {
         let request = ExpandRequest {
             payloads: payloads.into_iter().map(Arc::new).collect(),
             folder: self.to.clone(),
-            registry: self.registry(terminal).await?,
+            registry: self.access.registry(self.registry.as_ref(), terminal).await?,
             baselines: self.baselines.baselines(),
             jobs: DEFAULT_JOBS.get(),
         };
@@ -63,14 +62,6 @@ impl ExpandArgs {
             )?;
         }
         Ok(report.exit_code())
-    }
-
-    async fn registry(&self, terminal: &Terminal) -> anyhow::Result<Option<Registry>> {
-        let Some(host) = &self.registry else { return Ok(None) };
-        let connections = self.access.connections(host, terminal);
-        let credentials = self.access.credentials(host, Stdin::Free, terminal).await?;
-        let registries = Registries::new(connections, credentials, terminal.reporter());
-        Ok(Some(registries.registry(host)?))
     }
 }
 

@@ -10,13 +10,12 @@ use kharon::minisign::KeyId;
 use kharon::payload::{self, Fault, Payload};
 use kharon::prove::{Proof, prove};
 use kharon::reference::RegistryHost;
-use kharon::registry::Registries;
 use kharon::terminal::Terminal;
 use kharon::units::{count, format_bytes};
 use kharon::verify::{Problem, Report, verify_files};
 use serde::Serialize;
 
-use super::access::{AccessArgs, Stdin};
+use super::access::AccessArgs;
 use super::baselines::BaselineArgs;
 use super::{key, print_json, print_line};
 
@@ -119,15 +118,7 @@ impl VerifyArgs {
     }
 
     async fn prove(&self, payload: Payload, terminal: &Terminal) -> anyhow::Result<Proof> {
-        let registry = match &self.registry {
-            None => None,
-            Some(host) => {
-                let connections = self.access.connections(host, terminal);
-                let credentials = self.access.credentials(host, Stdin::Free, terminal).await?;
-                let registries = Registries::new(connections, credentials, terminal.reporter());
-                Some(registries.registry(host)?)
-            }
-        };
+        let registry = self.access.registry(self.registry.as_ref(), terminal).await?;
         let baselines = self.baselines.baselines();
         let jobs = DEFAULT_JOBS.get();
         prove(Arc::new(payload), registry, baselines, jobs, terminal.reporter()).await

@@ -51,11 +51,12 @@ use crate::reference::RegistryHost;
 use crate::registry::{CredentialStore, Registries};
 use crate::units::{count, format_bytes};
 
+pub use crate::registry::Resume;
 pub use again::{VolumeRequest, make_volume};
 pub use list::{ImageName, lines_of_list, parse_images};
 pub use outputs::Destination;
 pub use referrers::Referrers;
-pub use request::{DEFAULT_JOBS, DeltaRequest, Deltas, Format, MakeRequest, Recompress, Resume};
+pub use request::{DEFAULT_JOBS, DeltaRequest, Deltas, Format, MakeRequest, Recompress};
 pub use summary::{Cost, ImageSummary, PlatformSummary, Quota, Summary};
 
 use deltas::{Local, Maker};

@@ -9,7 +9,7 @@ use crate::names::FarNames;
 use crate::payload::index::Making;
 use crate::plan::{ForeignLayers, HeldBlob};
 use crate::platform::Platform;
-use crate::registry::{Connections, CredentialStore};
+use crate::registry::{Connections, CredentialStore, Resume};
 
 use super::list::ImageName;
 use super::referrers::Referrers;
@@ -45,16 +45,6 @@ pub enum Recompress {
     No,
     /// They travel as recipe and better-packed plain bytes, where that is smaller.
     Yes,
-}
-
-/// Whether a run goes on where an interrupted one of the same request was.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Resume {
-    /// It does: with the plan of that run, whatever tags name by now.
-    #[default]
-    Continue,
-    /// It begins anew.
-    Fresh,
 }
 
 /// How deltas are made.

@@ -19,11 +19,11 @@ use crate::payload::MANIFESTS_MAX_BYTES;
 use crate::payload::index::{INDEX_MAX_BYTES, Index, OldBlob};
 use crate::plan::{HeldBlob, Plan};
 use crate::progress::Reporter;
+use crate::registry::Resume;
 
 use super::Ground;
 use super::output::FormerBytes;
 use super::outputs::with_suffix;
-use super::request::Resume;
 use super::work::WorkFolder;
 
 /// The version of the file that this kharon writes and reads.

@@ -24,13 +24,13 @@ const ENTRY_MAX_BYTES: u64 = 64 * 1024;
 /// How an entry's name ends.
 const ENDING: &str = "json";
 
-/// Whether uploads that a former run has begun are gone on with.
+/// Whether what an interrupted run has begun is gone on with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Resume {
-    /// Where that is possible.
+    /// Where that is possible; a payload with its plan, whatever tags name by now.
     #[default]
     Continue,
-    /// They are forgotten, and begun anew.
+    /// It is forgotten, and begun anew.
     Fresh,
 }
 
