@@ -9,6 +9,7 @@ mod deltas;
 mod manifests;
 mod marker;
 mod preflight;
+mod publish;
 mod receipt;
 mod referrers;
 mod report;
