@@ -1,10 +1,11 @@
 //! A blob of the payload, raw or rebuilt, as the body of an upload.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::mpsc;
 
@@ -72,16 +73,79 @@ impl BlobSource for Joined {
 
 /// Sends all bytes until the end, an error, or nobody listens.
 fn read(mut content: impl Read, pieces: &mpsc::Sender<io::Result<Bytes>>) {
+    let mut buffers = Buffers::default();
     loop {
-        let mut buffer = vec![0; READ_BYTES];
+        let mut buffer = buffers.take();
         let piece = content.read(&mut buffer).map(|length| {
             buffer.truncate(length);
-            Bytes::from(buffer)
+            buffers.lend(buffer)
         });
         let failed = piece.is_err();
         let is_end = piece.as_ref().is_ok_and(Bytes::is_empty);
         if is_end || pieces.blocking_send(piece).is_err() || failed {
             return;
         }
+    }
+}
+
+/// Buffers that are read into again once nobody holds what was in them: fresh memory for every piece costs
+/// more than the reading.
+#[derive(Default)]
+struct Buffers {
+    /// The longest lent comes first.
+    lent: VecDeque<BytesMut>,
+}
+
+impl Buffers {
+    fn take(&mut self) -> BytesMut {
+        let is_back = self.lent.front_mut().is_some_and(|oldest| oldest.try_reclaim(READ_BYTES));
+        let mut buffer = if is_back { self.lent.pop_front() } else { None }.unwrap_or_default();
+        buffer.resize(READ_BYTES, 0);
+        buffer
+    }
+
+    /// What is in `buffer`, which comes back by itself.
+    fn lend(&mut self, mut buffer: BytesMut) -> Bytes {
+        let piece = buffer.split().freeze();
+        self.lent.push_back(buffer);
+        piece
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_read_into_again_once_nobody_holds_its_piece() {
+        let mut buffers = Buffers::default();
+        let mut lend = |byte: u8| {
+            let mut buffer = buffers.take();
+            buffer.fill(byte);
+            (buffer.as_ptr(), buffers.lend(buffer))
+        };
+        let (first_place, first) = lend(1);
+        let (second_place, second) = lend(2);
+        assert_ne!(first_place, second_place);
+        drop(second);
+        assert_eq!(first, vec![1; READ_BYTES]);
+        drop(first);
+        let (third_place, third) = lend(3);
+        let (fourth_place, fourth) = lend(4);
+        assert_eq!([third_place, fourth_place], [first_place, second_place]);
+        assert_eq!((third, fourth), (vec![3; READ_BYTES].into(), vec![4; READ_BYTES].into()));
+    }
+
+    #[test]
+    fn everything_is_sent_in_pieces_and_then_no_more() {
+        let content: Vec<u8> = (0..3 * READ_BYTES + 5).map(|at| (at % 251) as u8).collect();
+        let (sender, mut pieces) = mpsc::channel(8);
+        read(content.as_slice(), &sender);
+        drop(sender);
+        let mut found = Vec::new();
+        while let Some(piece) = pieces.blocking_recv() {
+            found.extend_from_slice(&piece.unwrap());
+        }
+        assert!(found == content);
     }
 }
