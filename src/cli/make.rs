@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use kharon::failure::{ExitCode, Usage};
 use kharon::make::{
-    self, DEFAULT_JOBS, Destination, ImageName, MakeRequest, Referrers, Resume, Summary,
-    VolumeRequest,
+    self, DEFAULT_JOBS, Destination, ImageName, MakeRequest, Referrers, Repositories, Resume,
+    Summary, TagFilter, VolumeRequest,
 };
 use kharon::minisign::SecretKey;
 use kharon::names::{FarNames, KeepRegistry, Rename};
@@ -28,9 +28,12 @@ use super::{key, named, print_json, print_line};
 const LIST_MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What a plan says already.
-const NOT_AGAIN: [&str; 12] = [
+const NOT_AGAIN: [&str; 15] = [
     "images",
     "images_from",
+    "all_tags",
+    "whole_registry",
+    "tag_regex",
     "already_transferred",
     "platform",
     "no_referrers",
@@ -52,6 +55,15 @@ pub(crate) struct MakeArgs {
     /// Read more images from this file, one per line, `#` begins a comment; `-` is stdin (repeatable)
     #[arg(long, value_name = "FILE")]
     images_from: Vec<PathBuf>,
+    /// Take names without tag and digest for repositories, with all their tags
+    #[arg(long)]
+    all_tags: bool,
+    /// Take all repositories that the registry of `-r` lists, with all their tags
+    #[arg(long)]
+    whole_registry: bool,
+    /// Of listed tags, take those in which this regular expression is found
+    #[arg(long, value_name = "REGEX")]
+    tag_regex: Option<TagFilter>,
     /// Images that the far registry has already, as a comma-separated list (repeatable)
     #[arg(short, long, value_name = "IMAGES")]
     already_transferred: Vec<String>,
@@ -273,8 +285,10 @@ impl MakeArgs {
     async fn request(&self, terminal: &Terminal) -> anyhow::Result<MakeRequest> {
         let reads_stdin = self.images_from.iter().any(|path| path.as_os_str() == "-");
         let stdin = if reads_stdin { Stdin::Taken("the list of images") } else { Stdin::Free };
+        let (wanted, repositories) = self.wanted().await?;
         Ok(MakeRequest {
-            wanted: self.wanted().await?,
+            wanted,
+            repositories,
             already_transferred: make::parse_images(&self.already_transferred, &self.registry)?,
             against: self.against.clone(),
             platforms: self.platform.clone(),
@@ -313,14 +327,30 @@ impl MakeArgs {
         }
     }
 
-    async fn wanted(&self) -> anyhow::Result<Vec<ImageName>> {
+    /// The images that were named, and the repositories.
+    async fn wanted(&self) -> anyhow::Result<(Vec<ImageName>, Repositories)> {
         let mut lists = self.images.clone();
         for path in self.images_from.clone() {
             // A pipe that says nothing must not keep a signal from ending the run.
             let text = tokio::task::spawn_blocking(move || read_list(&path)).await??;
             lists.extend(make::lines_of_list(&text).map(str::to_owned));
         }
-        Ok(make::parse_images(&lists, &self.registry)?)
+        if self.tag_regex.is_some() && !self.all_tags && !self.whole_registry {
+            return Err(Usage::new("`--tag-regex` chooses among listed tags, and none are listed")
+                .with_hint("add `--all-tags` or `--whole-registry`")
+                .into());
+        }
+        let mut repositories =
+            Repositories { tags: self.tag_regex.clone(), ..Repositories::default() };
+        if self.whole_registry {
+            repositories.registries.push(self.registry.clone());
+        }
+        if !self.all_tags {
+            return Ok((make::parse_images(&lists, &self.registry)?, repositories));
+        }
+        let (images, named) = make::parse_repositories(&lists, &self.registry)?;
+        repositories.named = named;
+        Ok((images, repositories))
     }
 }
 

@@ -17,7 +17,11 @@ pub(super) fn of(request: &MakeRequest, payload: &Path, against: &[Digest]) -> S
         "{:?}",
         (
             concat!("kharon ", env!("CARGO_PKG_VERSION")),
-            (std::path::absolute(payload).ok(), images(&request.wanted)),
+            (
+                std::path::absolute(payload).ok(),
+                images(&request.wanted),
+                request.repositories.key()
+            ),
             (images(&request.already_transferred), against),
             (&request.platforms, request.referrers, request.foreign_layers, &request.names),
             (request.format, request.volume_bytes, request.sign.is_some()),

@@ -3,6 +3,8 @@
 use crate::failure::Usage;
 use crate::reference::{Reference, RegistryHost};
 
+use super::repositories::SourceRepository;
+
 /// An image as typed, and what it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageName {
@@ -35,6 +37,28 @@ pub fn parse_images<S: AsRef<str>>(
     Ok(images)
 }
 
+/// Reads lists as [`parse_images`] does; a name without tag and digest means a repository.
+///
+/// # Errors
+/// [`Usage`] names what breaks the grammar.
+pub fn parse_repositories<S: AsRef<str>>(
+    lists: &[S],
+    default_registry: &RegistryHost,
+) -> Result<(Vec<ImageName>, Vec<SourceRepository>), Usage> {
+    let images = parse_images(lists, default_registry)?;
+    let (repositories, images): (Vec<_>, Vec<_>) =
+        images.into_iter().partition(|image| is_repository(&image.name));
+    let repositories = repositories.into_iter().map(|ImageName { name, reference }| {
+        SourceRepository { name, registry: reference.registry, repository: reference.repository }
+    });
+    Ok((images, repositories.collect()))
+}
+
+/// Whether a valid name has neither tag nor digest.
+fn is_repository(name: &str) -> bool {
+    !name.contains('@') && !name.rsplit('/').next().is_some_and(|last| last.contains(':'))
+}
+
 /// The names in a file with one image per line. `#` begins a comment at the start of a line or
 /// after a blank.
 pub fn lines_of_list(text: &str) -> impl Iterator<Item = &str> {
@@ -58,6 +82,21 @@ mod tests {
         let images = parse_images(&lists, &RegistryHost::docker_hub()).expect("images");
         let names: Vec<_> = images.iter().map(|image| image.name.as_str()).collect();
         assert_eq!(names, ["a:1", "b"]);
+    }
+
+    #[test]
+    fn names_without_tag_and_digest_are_repositories() {
+        let digest = format!("c@sha256:{}", "ab".repeat(32));
+        let names = ["a:1", "localhost:5000/b", &digest, "team/d", "localhost:5000/e:2"];
+        let (images, repositories) =
+            parse_repositories(&names, &RegistryHost::docker_hub()).expect("names");
+        let images: Vec<_> = images.iter().map(|image| image.name.as_str()).collect();
+        assert_eq!(images, ["a:1", &digest, "localhost:5000/e:2"]);
+        let repositories: Vec<_> = repositories
+            .iter()
+            .map(|source| (source.registry.as_str(), source.repository.as_str()))
+            .collect();
+        assert_eq!(repositories, [("localhost:5000", "b"), ("docker.io", "team/d")]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod pack;
 mod platforms;
 mod proof;
 mod referrers;
+mod repositories;
 mod request;
 mod resolve;
 mod session;
@@ -30,6 +31,7 @@ mod sources;
 mod store;
 mod summary;
 mod walk;
+mod wanted;
 mod work;
 
 use std::collections::BTreeSet;
@@ -37,14 +39,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 
 use crate::digest::Digest;
 use crate::failure::Usage;
-use crate::names;
 use crate::payload::Payload;
-use crate::plan::{Baseline, Choice, Contradiction, ForeignLayers, HeldBlob, Plan, Wanted};
+use crate::plan::{Baseline, Contradiction, ForeignLayers, HeldBlob, Plan};
 use crate::platform::Platform;
 use crate::progress::{Event, Reporter};
 use crate::reference::RegistryHost;
@@ -53,9 +53,10 @@ use crate::units::{count, format_bytes};
 
 pub use crate::registry::Resume;
 pub use again::{VolumeRequest, make_volume};
-pub use list::{ImageName, lines_of_list, parse_images};
+pub use list::{ImageName, lines_of_list, parse_images, parse_repositories};
 pub use outputs::Destination;
 pub use referrers::Referrers;
+pub use repositories::{Repositories, SourceRepository, TagFilter};
 pub use request::{DEFAULT_JOBS, DeltaRequest, Deltas, Format, MakeRequest, Recompress};
 pub use summary::{Cost, ImageSummary, PlatformSummary, Quota, Summary};
 
@@ -68,6 +69,7 @@ use referrers::Fate;
 use resolve::Resolver;
 use session::Session;
 use sources::Sources;
+use wanted::Asked;
 use work::WorkFolder;
 
 /// How many pieces may wait for the writer: enough to keep it busy, little enough to stay small.
@@ -181,25 +183,11 @@ impl Job {
         let reporter = self.reporter.as_ref();
         let resolver =
             Resolver::new(&self.registries, reporter, &platforms, referrers, REQUESTS_AT_ONCE);
-        reporter.phase(format!("resolving {}", count(request.wanted.len() as u64, "image")));
+        let asked = Asked::of(request, &self.registries, reporter).await?;
+        reporter.phase(format!("resolving {}", count(asked.count() as u64, "image")));
         let already = &request.already_transferred;
         baseline::add_images(&mut self.baseline, &resolver, already, &request.names).await?;
-        let skipped: BTreeSet<_> =
-            request.already_transferred.iter().map(|image| &image.reference).collect();
-        let wanted = try_join_all(request.wanted.iter().map(|image| async {
-            let choice = if skipped.contains(&image.reference) {
-                Choice::Skip
-            } else {
-                Choice::Carry(Box::new(resolver.resolve(&image.reference).await?))
-            };
-            anyhow::Ok(Wanted {
-                name: image.name.clone(),
-                reference: image.reference.clone(),
-                repository: request.names.of(&image.reference)?,
-                choice,
-            })
-        }))
-        .await?;
+        let wanted = asked.resolve(&resolver, request).await?;
         let plan = Plan::new(wanted, &self.baseline, request.foreign_layers).map_err(explain)?;
         report_left_out(&plan, reporter);
         let old = self.choose_old(&plan);
@@ -239,6 +227,7 @@ impl Job {
         let may_make_deltas = self.may_make_deltas();
         let Self { request, registries, payloads, reporter, .. } = self;
         let Ground { mut plan, old, manifest_requests } = ground;
+        let hosts = request.hosts();
         let sources = Sources { registries: &registries, foreign_layers: request.foreign_layers };
         let mut local = Local::default();
         let is_of_use = !old.is_empty() || request.delta.recompress == Recompress::Yes;
@@ -251,8 +240,7 @@ impl Job {
             }
         }
         let entries = Entries::new(&plan, request.format, split.as_ref(), request.sign)?;
-        let quotas = quotas(&request.wanted, &registries);
-        let summary = Summary::new(&plan, &entries, manifest_requests, quotas);
+        let summary = Summary::new(&plan, &entries, manifest_requests, quotas(hosts, &registries));
         Ok(Planned {
             plan,
             entries: Arc::new(entries),
@@ -356,7 +344,7 @@ impl Planned {
 }
 
 fn refuse_nonsense(request: &MakeRequest) -> anyhow::Result<()> {
-    if request.wanted.is_empty() {
+    if request.wanted.is_empty() && request.repositories.is_empty() {
         return Err(Usage::new("no image was named")
             .with_hint("name images as arguments or with `--images-from FILE`")
             .into());
@@ -366,22 +354,13 @@ fn refuse_nonsense(request: &MakeRequest) -> anyhow::Result<()> {
             .with_hint("leave `--sign`, or write kharon's own format")
             .into());
     }
-    let names: Vec<_> = request
-        .wanted
-        .iter()
-        .map(|image| {
-            let source =
-                format!("{}/{}", image.reference.registry, image.reference.api_repository());
-            Ok((request.names.of(&image.reference)?, source))
-        })
-        .collect::<anyhow::Result<_>>()?;
-    names::refuse_collisions(names.iter().map(|(far, source)| (far, source.clone()))).map_err(
-        |collision| {
-            Usage::new(collision.to_string())
-                .with_hint("use `--keep-registry`, or `--rename SOURCE=NAME` for one of them")
-        },
-    )?;
-    Ok(())
+    let hub = request.repositories.registries.iter().find(|host| host.is_docker_hub());
+    if hub.is_some() {
+        return Err(Usage::new("Docker Hub does not list its repositories")
+            .with_hint("name a registry with `-r`, or repositories with `--all-tags`")
+            .into());
+    }
+    wanted::refuse_collisions(request.wanted.iter(), request)
 }
 
 fn report_left_out(plan: &Plan, reporter: &dyn Reporter) {
@@ -408,10 +387,8 @@ fn explain(contradiction: Contradiction) -> anyhow::Error {
     }
 }
 
-/// What the registries of the wanted images said of their quotas.
-fn quotas(images: &[ImageName], registries: &Registries) -> Vec<Quota> {
-    let hosts: BTreeSet<RegistryHost> =
-        images.iter().map(|image| image.reference.registry.clone()).collect();
+/// What the registries of what is wanted said of their quotas.
+fn quotas(hosts: BTreeSet<RegistryHost>, registries: &Registries) -> Vec<Quota> {
     let quota = |host: RegistryHost| {
         let quota = registries.registry(&host).ok()?.pull_quota()?;
         Some(Quota::new(host.to_string(), &quota))

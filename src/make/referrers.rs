@@ -21,7 +21,7 @@ use super::resolve::{Resolver, Source};
 use super::walk::Walk;
 
 /// The suffixes of cosign's tags.
-const COSIGN_SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
+pub(super) const COSIGN_SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
 /// How many manifests may refer to one image, directly or through others.
 const REFERRERS_MAX: usize = 10_000;
 

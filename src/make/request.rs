@@ -1,5 +1,6 @@
 //! What make-payload is asked to do.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -9,10 +10,12 @@ use crate::names::FarNames;
 use crate::payload::index::Making;
 use crate::plan::{ForeignLayers, HeldBlob};
 use crate::platform::Platform;
+use crate::reference::RegistryHost;
 use crate::registry::{Connections, CredentialStore, Resume};
 
 use super::list::ImageName;
 use super::referrers::Referrers;
+use super::repositories::Repositories;
 
 /// How many transfers run at once unless asked otherwise.
 pub const DEFAULT_JOBS: NonZeroUsize = NonZeroUsize::new(8).expect("eight is not zero");
@@ -95,6 +98,8 @@ impl DeltaRequest {
 pub struct MakeRequest {
     /// The images.
     pub wanted: Vec<ImageName>,
+    /// Repositories whose tags are all wanted.
+    pub repositories: Repositories,
     /// Images that the far side has.
     pub already_transferred: Vec<ImageName>,
     /// Former payloads, receipts and inventories: the far side has what they prove.
@@ -126,10 +131,18 @@ pub struct MakeRequest {
 }
 
 impl MakeRequest {
+    /// The registries of what is wanted.
+    pub(super) fn hosts(&self) -> BTreeSet<RegistryHost> {
+        let images = self.wanted.iter().map(|image| &image.reference.registry);
+        let named = self.repositories.named.iter().map(|source| &source.registry);
+        images.chain(named).chain(&self.repositories.registries).cloned().collect()
+    }
+
     /// A request for `wanted` with everything else as it usually is.
     pub fn new(wanted: Vec<ImageName>) -> Self {
         Self {
             wanted,
+            repositories: Repositories::default(),
             already_transferred: Vec::new(),
             against: Vec::new(),
             platforms: Vec::new(),

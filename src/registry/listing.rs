@@ -21,6 +21,8 @@ use crate::reference::{RepositoryName, Tag};
 
 /// How many names are asked for at once; registries cut it to what they like.
 const NAMES_PER_PAGE: u32 = 1000;
+/// An answer with so many names may have been cut by a registry that does not say so with `Link`.
+const ASK_ON_FROM: usize = 100;
 /// A list of tags without pages at all, of a repository with hundreds of thousands.
 const PAGE_MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// More pages than any repository has, so that a list without end ends.
@@ -78,17 +80,33 @@ impl Registry {
         }
         let (mut names, mut seen) = (Vec::new(), BTreeSet::new());
         let mut listed = Count::new(NAMES_MAX, "names");
-        let pages = self.pages(ask.clone(), |body| {
-            let page: Page = serde_json::from_slice(body).map_err(|_| {
-                ask.subject.error(Kind::Protocol(format!("expected {what}, found none")))
-            })?;
-            let page = page.tags.map_or_else(Vec::new, |tags| tags.list);
-            listed.add(page.len()).map_err(|kind| ask.subject.error(kind))?;
-            let valid = page.into_iter().filter_map(|name| name.parse().ok());
-            names.extend(valid.filter(|name: &T| seen.insert(name.clone())));
-            Ok(())
-        });
-        pages.await?;
+        let mut from = ask.clone();
+        loop {
+            let (known, mut last_page, mut last) = (seen.len(), 0, None);
+            let pages = self.pages(from, |body| {
+                let page: Page = serde_json::from_slice(body).map_err(|_| {
+                    ask.subject.error(Kind::Protocol(format!("expected {what}, found none")))
+                })?;
+                let page = page.tags.map_or_else(Vec::new, |tags| tags.list);
+                listed.add(page.len()).map_err(|kind| ask.subject.error(kind))?;
+                (last_page, last) = (page.len(), page.last().cloned());
+                let valid = page.into_iter().filter_map(|name| name.parse().ok());
+                names.extend(valid.filter(|name: &T| seen.insert(name.clone())));
+                Ok(())
+            });
+            match pages.await {
+                // A registry that does not know `last` has given everything.
+                Err(error) if error.is_refusal() && known > 0 => break,
+                Err(error) => return Err(error),
+                Ok(Pages::Linked) => break,
+                Ok(Pages::One) => {}
+            }
+            let Some(last) = last.filter(|_| last_page >= ASK_ON_FROM && seen.len() > known) else {
+                break;
+            };
+            from = ask.clone();
+            from.request.url.query_pairs_mut().append_pair("last", &last);
+        }
         Ok(names)
     }
 
@@ -121,8 +139,8 @@ impl Registry {
             Ok(())
         });
         match pages.await {
-            Ok(()) if is_index => Ok(Referrers::Listed(found)),
-            Ok(()) => Ok(Referrers::NoApi),
+            Ok(_) if is_index => Ok(Referrers::Listed(found)),
+            Ok(_) => Ok(Referrers::NoApi),
             Err(error) if matches!(error.status(), Some(400 | 404 | 405 | 501)) => {
                 Ok(Referrers::NoApi)
             }
@@ -148,14 +166,16 @@ impl Registry {
         &self,
         mut ask: Ask,
         mut take: impl FnMut(&Bytes) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<Pages, Error> {
         let mut asked = BTreeSet::new();
         for _ in 0..PAGES_MAX {
             asked.insert(ask.request.url.to_string());
             let (response, body) = self.read(&ask, PAGE_MAX_BYTES).await?;
             take(&body)?;
             let next = response.values(headers::LINK).find_map(next_page);
-            let Some(next) = next else { return Ok(()) };
+            let Some(next) = next else {
+                return Ok(if asked.len() > 1 { Pages::Linked } else { Pages::One });
+            };
             let url = resolve(response.url(), next).map_err(|kind| ask.subject.error(kind))?;
             if !same_origin(&url, response.url()) || asked.contains(url.as_str()) {
                 let what = "expected a next page, found one that was there, or at another host";
@@ -165,6 +185,15 @@ impl Registry {
         }
         Err(ask.subject.error(Kind::TooMany { limit: PAGES_MAX, what: "pages" }))
     }
+}
+
+/// How a list came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pages {
+    /// In one answer, which says nothing of others.
+    One,
+    /// In several, each of which said where the next one is.
+    Linked,
 }
 
 /// How many entries came on all pages so far.

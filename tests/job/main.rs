@@ -21,6 +21,7 @@ mod push;
 mod queue;
 mod receipts;
 mod referrers;
+mod repositories;
 mod resume;
 mod resume_push;
 mod signals;

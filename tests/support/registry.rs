@@ -28,7 +28,7 @@ use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Collected, Full, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RANGE, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, LINK, LOCATION, RANGE, WWW_AUTHENTICATE};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -76,6 +76,8 @@ pub struct Options {
     pub torn_uploads_die: bool,
     /// Ranges are not known: every GET is answered with 200 and everything.
     pub no_ranges: bool,
+    /// Lists of repositories and tags have no more names in one answer, and no `Link` to the next: Nexus is such.
+    pub lists_cut_at: Option<usize>,
     /// Every request waits so long for its answer.
     pub latency: Duration,
 }
@@ -497,6 +499,7 @@ impl Shared {
 
     /// What the habits refuse before the server is asked. May change what it is asked.
     fn refuse(&self, head: &mut Parts) -> Option<Response<AnyBody>> {
+        self.cut_list(head);
         let path = head.uri.path().to_owned();
         let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let length = length.and_then(|length| length.parse::<u64>().ok()).unwrap_or_default();
@@ -520,6 +523,17 @@ impl Shared {
             self.weigh_mount(head);
         }
         self.refuse_blob(head)
+    }
+
+    /// A list that is to be cut is asked for in pages of that size.
+    fn cut_list(&self, head: &mut Parts) {
+        let Some(most) = self.options.lists_cut_at.filter(|_| is_list(head.uri.path())) else {
+            return;
+        };
+        let asked = head.uri.query().unwrap_or_default();
+        let rest: Vec<&str> = asked.split('&').filter(|pair| !pair.starts_with("n=")).collect();
+        let path = format!("{}?n={most}&{}", head.uri.path(), rest.join("&"));
+        head.uri = Uri::try_from(path).expect("a path");
     }
 
     fn is_out_of_pulls(&self) -> bool {
@@ -704,6 +718,9 @@ impl Shared {
 
     /// Makes an answer look as the habits say.
     fn dress(&self, head: &Parts, response: &mut Response<AnyBody>) {
+        if self.options.lists_cut_at.is_some() && is_list(head.uri.path()) {
+            response.headers_mut().remove(LINK);
+        }
         if self.options.no_content_digest {
             response.headers_mut().remove("docker-content-digest");
         }
@@ -727,6 +744,10 @@ impl Shared {
         };
         set_header(response, "location", &location);
     }
+}
+
+fn is_list(path: &str) -> bool {
+    path.ends_with("/_catalog") || path.ends_with("/tags/list")
 }
 
 fn is_session(path: &str) -> bool {
