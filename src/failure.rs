@@ -111,6 +111,13 @@ impl Usage {
         self.hint = Some(hint.into());
         self
     }
+
+    /// Says where that was found.
+    #[must_use]
+    pub fn at(mut self, place: &str) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
 }
 
 impl fmt::Display for Usage {

@@ -57,6 +57,7 @@
 //! layer               a blob as recipe and delta: joins the two below
 //! gzip · delta        exact gzip streams · plain bytes against old plain bytes (zstd)
 //! minisign            keys and signatures (aws-lc-rs, blake2, scrypt)
+//! lists               images that files name (serde-saphyr)
 //! disk                room where files go (fs4)
 //! unpack · verified · window · replace    plain bytes of blobs (flate2) · checked while they pass · files at any
 //!                     offset · files that are there whole or not at all
@@ -75,6 +76,7 @@ pub mod inspect;
 pub mod inventory;
 pub mod layer;
 pub mod layout;
+pub mod lists;
 pub mod make;
 pub mod manifest;
 pub mod minisign;

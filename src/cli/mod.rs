@@ -4,6 +4,7 @@ mod access;
 mod baselines;
 mod delta;
 mod expand;
+mod images;
 mod inspect;
 mod inventory;
 mod key;

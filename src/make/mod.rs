@@ -53,7 +53,9 @@ use crate::units::{count, format_bytes};
 
 pub use crate::registry::Resume;
 pub use again::{VolumeRequest, make_volume};
-pub use list::{ImageName, lines_of_list, parse_images, parse_repositories};
+pub use list::{
+    ImageName, each_once, parse_image, parse_images, parse_repositories, split_repositories,
+};
 pub use outputs::Destination;
 pub use referrers::Referrers;
 pub use repositories::{Repositories, SourceRepository, TagFilter};

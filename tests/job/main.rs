@@ -15,6 +15,7 @@ mod expanded;
 mod hostile;
 mod inventory;
 mod kills;
+mod lists;
 mod nothing_lost;
 mod platforms;
 mod push;
