@@ -54,6 +54,7 @@
 //! receipt             what the far side holds, as a file
 //! plan · names · rebuild   pure: what travels, what it is called, indexes of what travels
 //! registry · layout   one registry over HTTP (reqwest) · an OCI image layout as a store
+//! fetch               blobs from several connections to one writer, in order
 //! layer               a blob as recipe and delta: joins the two below
 //! gzip · delta        exact gzip streams · plain bytes against old plain bytes (zstd)
 //! minisign            keys and signatures (aws-lc-rs, blake2, scrypt)
@@ -71,6 +72,7 @@ pub mod digest;
 mod disk;
 pub mod expand;
 pub mod failure;
+mod fetch;
 pub mod gzip;
 pub mod inspect;
 pub mod inventory;
