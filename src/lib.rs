@@ -44,7 +44,7 @@
 //!
 //! ```text
 //! terminal            everything drawn or asked (indicatif, dialoguer)
-//! make · push         the two verbs: carry a plan out
+//! make · push · save  the verbs: carry a plan out · images as files that engines load (tar)
 //! inventory           walk a registry and list what it holds
 //! inspect · verify · savings   look at a payload, read all of it, say what deltas save
 //! prove · restore · baselines   blobs rebuilt from deltas: to compare them, at all, and what from
@@ -96,6 +96,7 @@ pub mod reference;
 pub mod registry;
 pub mod replace;
 pub mod restore;
+pub mod save;
 pub mod savings;
 pub mod scanned;
 pub mod serve;
@@ -112,6 +113,7 @@ pub use expand::expand;
 pub use inventory::inventory;
 pub use make::make_payload;
 pub use push::push_payload;
+pub use save::save;
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

@@ -11,7 +11,7 @@ mod pace;
 mod piece;
 
 pub(crate) use check::{Checker, Parts};
-pub(crate) use ordered::{Download, KeptBytes, OpenAt, Source, fetch_in_order};
+pub(crate) use ordered::{Download, KeptBytes, Source, fetch_in_order};
 pub(crate) use piece::{NewEntry, Piece};
 
 /// How many pieces may wait for the writer: enough to keep it busy, little enough to stay small.
