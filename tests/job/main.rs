@@ -25,6 +25,7 @@ mod referrers;
 mod repositories;
 mod resume;
 mod resume_push;
+mod save;
 mod signals;
 mod signed;
 mod sweeps;
