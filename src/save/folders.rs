@@ -13,6 +13,7 @@ use crate::digest::Digest;
 use crate::failure::{Hinted, Usage};
 use crate::layout::Lock;
 use crate::manifest::Descriptor;
+use crate::payload::LAYOUT_INDEX_NAME;
 use crate::progress::Reporter;
 use crate::verified::VerifiedReader;
 
@@ -22,65 +23,87 @@ use super::sink::Sink;
 /// The folder below which nobody but kharon looks.
 const OWN_FOLDER: &str = ".kharon";
 
-/// A folder that comes to be as a whole: until then it stands beside its place under another name.
+/// A folder that comes to be as a whole: until then its files stand in another one, beside its place, or within it
+/// where it is there already, as it may be a file system of its own.
 #[derive(Debug)]
 pub(super) struct NewFolder {
     path: PathBuf,
-    beside: TempDir,
+    meanwhile: TempDir,
+    place: Place,
+}
+
+/// What was found where the folder is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Free,
+    EmptyFolder,
 }
 
 impl NewFolder {
     /// Begins the folder `path`, which must be empty or not there.
     pub(super) fn begin(path: &Path) -> anyhow::Result<Self> {
-        let taken = |found| {
-            let path = path.display();
-            Usage::new(format!("expected an empty folder at `{path}`, found {found}"))
-                .with_hint("name one that is empty or not there")
-        };
-        match fs::read_dir(path) {
-            Ok(mut entries) => {
-                if entries.next().is_some() {
-                    return Err(taken("files in it").into());
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) if error.kind() == ErrorKind::NotADirectory => {
-                return Err(taken("something else").into());
-            }
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("cannot look into `{}`", path.display()));
-            }
-        }
+        let place = look_at(path)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = parent.unwrap_or_else(|| Path::new("."));
-        let cannot_create = || format!("cannot create `{}`", path.display());
-        fs::create_dir_all(parent).with_context(cannot_create)?;
+        let within = match place {
+            Place::Free => parent.unwrap_or_else(|| Path::new(".")),
+            Place::EmptyFolder => path,
+        };
+        let cannot_create = || format!("cannot create a folder in `{}`", within.display());
+        fs::create_dir_all(within).with_context(cannot_create)?;
         let mut builder = tempfile::Builder::new();
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-        let beside = builder.prefix(".kharon-").tempdir_in(parent).with_context(cannot_create)?;
-        Ok(Self { path: path.to_owned(), beside })
+        let meanwhile =
+            builder.prefix(".kharon-").tempdir_in(within).with_context(cannot_create)?;
+        Ok(Self { path: path.to_owned(), meanwhile, place })
     }
 
-    /// Where it stands meanwhile.
-    pub(super) fn beside(&self) -> &Path {
-        self.beside.path()
+    /// Where its files stand meanwhile.
+    pub(super) fn meanwhile(&self) -> &Path {
+        self.meanwhile.path()
     }
 
-    /// Puts it in its place.
+    /// Puts it in its place. In a folder that was there, `index.json` is the last file to come.
     pub(super) fn finish(self) -> anyhow::Result<()> {
         let cannot_create = || format!("cannot create `{}`", self.path.display());
-        match fs::remove_dir(&self.path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(cannot_create);
+        match self.place {
+            Place::Free => {
+                fs::rename(self.meanwhile.path(), &self.path).with_context(cannot_create)?;
+                // What was renamed is no longer there to be removed.
+                drop(self.meanwhile.keep());
             }
-            _ => {}
+            Place::EmptyFolder => {
+                let entries = fs::read_dir(self.meanwhile.path()).with_context(cannot_create)?;
+                let names = entries.map(|entry| Ok(entry?.file_name()));
+                let mut names =
+                    names.collect::<io::Result<Vec<_>>>().with_context(cannot_create)?;
+                names.sort_by_key(|name| name == LAYOUT_INDEX_NAME);
+                for name in names {
+                    let from = self.meanwhile.path().join(&name);
+                    fs::rename(from, self.path.join(&name)).with_context(cannot_create)?;
+                }
+            }
         }
-        fs::rename(self.beside.path(), &self.path).with_context(cannot_create)?;
-        // What was renamed is no longer there to be removed.
-        drop(self.beside.keep());
         Ok(())
+    }
+}
+
+fn look_at(path: &Path) -> anyhow::Result<Place> {
+    let taken = |found| {
+        let path = path.display();
+        Usage::new(format!("expected an empty folder at `{path}`, found {found}"))
+            .with_hint("name one that is empty or not there")
+    };
+    match fs::read_dir(path) {
+        Ok(mut entries) => match entries.next() {
+            Some(_) => Err(taken("files in it").into()),
+            None => Ok(Place::EmptyFolder),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Place::Free),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            Err(taken("something else").into())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot look into `{}`", path.display())),
     }
 }
 
@@ -127,19 +150,19 @@ impl Merged {
     }
 
     /// Where a blob is, if it is there.
-    pub(super) fn at(&self, blob: &Descriptor) -> Place {
-        Place { path: self.path.join(blob.digest.blob_path()), blob: blob.clone() }
+    pub(super) fn at(&self, blob: &Descriptor) -> BlobFile {
+        BlobFile { path: self.path.join(blob.digest.blob_path()), blob: blob.clone() }
     }
 }
 
 /// Where a blob may be.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct BlobFile {
     path: PathBuf,
     blob: Descriptor,
 }
 
-impl Place {
+impl BlobFile {
     /// Whether the blob is there, whole and right. One that is not is to be written again.
     pub(super) fn is_right(&self, reporter: &dyn Reporter) -> anyhow::Result<bool> {
         let path = self.path.display();

@@ -232,10 +232,10 @@ impl Saving {
                 carry(sink, contents, downloads, jobs, &reporter).await?;
             }
             Output::Folder(folder, _) => {
-                let root = folder.beside().to_owned();
+                let root = folder.meanwhile().to_owned();
                 let sink = move || FolderSink::begin(&root, &documents);
                 carry(sink, contents, downloads, jobs, &reporter).await?;
-                folder.finish()?;
+                spawn_blocking(move || folder.finish()).await??;
             }
             Output::Merged(mut merged, path) => {
                 let root = path.clone();

@@ -142,6 +142,31 @@ fn what_is_there_is_not_replaced_by_accident() {
 }
 
 #[test]
+fn an_empty_folder_that_is_there_is_filled_when_all_is_whole() {
+    let (source, desk) = (TestRegistry::start(), Desk::new());
+    let image = Image::oci(&[random_layer(1, 300_000)]);
+    source.put("app", "1", &image);
+    let layer = image.layers()[0].digest().clone();
+    std::fs::create_dir(desk.path("here")).expect("a folder");
+    let names = || {
+        let entries = std::fs::read_dir(desk.path("here")).expect("a folder");
+        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("an entry").file_name();
+        let mut names: Vec<_> = entries.map(name).collect();
+        names.sort();
+        names
+    };
+    let arguments = ["app:1", "--to", "here", "--layout", "docker"];
+    source.fail(Fault::on("GET", layer.hex(), Effect::Corrupt(1000)).times(1000));
+    save(&desk, &source, &arguments).assert(ExitCode::Registry);
+    assert!(names().is_empty());
+    source.heal();
+    save(&desk, &source, &arguments).assert(ExitCode::Done);
+    assert_eq!(names(), ["blobs", "index.json", "manifest.json", "oci-layout"]);
+    let blob = std::fs::read(desk.path("here").join(layer.blob_path())).expect("a file");
+    assert_eq!(Digest::of(&blob), layer);
+}
+
+#[test]
 fn a_merged_folder_fetches_no_layer_twice_and_gives_each_image_back() {
     let (source, desk) = (TestRegistry::start(), Desk::new());
     let shared = random_layer(1, 3000);
