@@ -67,7 +67,7 @@ pub struct Within {
     pub field: String,
 }
 
-/// `line 4, field `spec.containers[0].image` of Pod/web`
+/// `line 4, field spec.containers[0].image of Pod/web`
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}", self.line)?;

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::thread;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
-use serde_saphyr::{Error, Spanned};
+use serde_saphyr::{Error, Options, Spanned};
 
 /// The most nodes of a text, those that aliases repeat included: a cluster's whole export has fewer.
 const NODES_MAX: usize = 1_000_000;
@@ -14,6 +15,8 @@ const NODES_MAX: usize = 1_000_000;
 const DOCUMENTS_MAX: usize = 20_000;
 /// The most levels: the deepest schemas of custom resources have about forty.
 const DEPTH_MAX: usize = 128;
+/// What reading so many levels takes at the most, in a build without any optimisation.
+const STACK_BYTES: usize = 16 << 20;
 /// The longest text that may be an image or the name of something, in bytes. Longer ones are only known
 /// to be there, so that no alias multiplies them.
 const TEXT_MAX_BYTES: usize = 4096;
@@ -90,7 +93,20 @@ impl Unreadable {
 
 /// The documents in `text`, without empty ones.
 pub(super) fn documents(text: &str) -> Result<Vec<Node>, Unreadable> {
-    let options = serde_saphyr::options! {
+    thread::scope(|scope| {
+        let reading = thread::Builder::new().stack_size(STACK_BYTES);
+        let reading = reading
+            .spawn_scoped(scope, || serde_saphyr::from_multiple_with_options(text, options()));
+        let reading = reading.map_err(|error| Unreadable(format!("no thread for it: {error}")))?;
+        match reading.join() {
+            Ok(read) => read.map_err(|error| Unreadable::new(&error)),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn options() -> Options {
+    serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_nodes: NODES_MAX,
             max_events: NODES_MAX * 3,
@@ -105,8 +121,7 @@ pub(super) fn documents(text: &str) -> Result<Vec<Node>, Unreadable> {
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
         ignore_binary_tag_for_string: true,
         with_snippet: false,
-    };
-    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| Unreadable::new(&error))
+    }
 }
 
 impl<'de> Deserialize<'de> for Node {

@@ -1,6 +1,7 @@
 //! Images as typed, and what they mean.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::failure::Usage;
 use crate::reference::{Reference, RegistryHost};
@@ -70,10 +71,24 @@ pub fn parse_image(name: &str, default_registry: &RegistryHost) -> Result<ImageN
     Ok(ImageName { name: name.to_owned(), reference })
 }
 
-/// The images without those that mean the same as one before.
+/// The images without those that mean the same as one before. Of `app:latest` and `app` the latter name stays: it may
+/// mean a repository.
 pub fn each_once(images: Vec<ImageName>) -> Vec<ImageName> {
-    let mut known = HashSet::new();
-    images.into_iter().filter(|image| known.insert(image.reference.clone())).collect()
+    let mut known: HashMap<Reference, usize> = HashMap::new();
+    let mut each: Vec<ImageName> = Vec::new();
+    for image in images {
+        match known.entry(image.reference.clone()) {
+            Entry::Occupied(place) if is_repository(&image.name) => {
+                each[*place.get()].name = image.name;
+            }
+            Entry::Occupied(_) => {}
+            Entry::Vacant(place) => {
+                place.insert(each.len());
+                each.push(image);
+            }
+        }
+    }
+    each
 }
 
 #[cfg(test)]
@@ -91,7 +106,8 @@ mod tests {
     #[test]
     fn names_without_tag_and_digest_are_repositories() {
         let digest = format!("c@sha256:{}", "ab".repeat(32));
-        let names = ["a:1", "localhost:5000/b", &digest, "team/d", "localhost:5000/e:2"];
+        let names =
+            ["a:1", "localhost:5000/b", &digest, "team/d:latest", "team/d", "localhost:5000/e:2"];
         let (images, repositories) =
             parse_repositories(&names, &RegistryHost::docker_hub()).expect("names");
         let images: Vec<_> = images.iter().map(|image| image.name.as_str()).collect();
