@@ -59,6 +59,7 @@
 //! gzip · delta        exact gzip streams · plain bytes against old plain bytes (zstd)
 //! minisign            keys and signatures (aws-lc-rs, blake2, scrypt)
 //! lists               images that files name (serde-saphyr)
+//! config              what users and machines say about registries (toml)
 //! disk                room where files go (fs4)
 //! unpack · verified · window · replace    plain bytes of blobs (flate2) · checked while they pass · files at any
 //!                     offset · files that are there whole or not at all
@@ -67,6 +68,7 @@
 
 mod ahead;
 pub mod baselines;
+pub mod config;
 pub mod delta;
 pub mod digest;
 mod disk;

@@ -4,6 +4,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use kharon::config::Config;
 use kharon::failure::{ExitCode, Usage};
 use kharon::make::{
     self, DEFAULT_JOBS, Destination, ImageName, MakeRequest, Referrers, Repositories, Resume,
@@ -14,6 +15,7 @@ use kharon::names::{FarNames, KeepRegistry, Rename};
 use kharon::plan::ForeignLayers;
 use kharon::platform::Platform;
 use kharon::reference::RegistryHost;
+use kharon::registry::Connections;
 use kharon::terminal::{self, Terminal};
 use kharon::units::{count, format_bytes, parse_volume_size};
 use serde::Serialize;
@@ -21,7 +23,8 @@ use serde::Serialize;
 use super::access::{AccessArgs, Stdin};
 use super::delta::DeltaArgs;
 use super::images::ImagesArgs;
-use super::{key, named, print_json, print_line};
+use super::mirrors::MirrorArgs;
+use super::{config, key, named, print_json, print_line};
 
 /// What a plan says already.
 const NOT_AGAIN: [&str; 16] = [
@@ -119,6 +122,8 @@ pub(crate) struct MakeArgs {
     json: bool,
     #[command(flatten)]
     access: AccessArgs,
+    #[command(flatten)]
+    mirrors: MirrorArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -217,6 +222,7 @@ impl MakeArgs {
         plan: &Path,
         terminal: &Terminal,
     ) -> anyhow::Result<ExitCode> {
+        let config = config::read()?;
         let request = VolumeRequest {
             plan: plan.to_owned(),
             number,
@@ -225,8 +231,11 @@ impl MakeArgs {
             against: self.against.clone(),
             delta: self.delta.request(),
             jobs: self.jobs,
-            connections: self.access.connections(&self.registry, terminal),
-            credentials: self.access.credentials(&self.registry, Stdin::Free, terminal).await?,
+            connections: self.connections(&config, terminal)?,
+            credentials: self
+                .access
+                .credentials(&self.registry, &config, Stdin::Free, terminal)
+                .await?,
         };
         let summary = make::make_volume(request, terminal.reporter()).await?;
         terminal.finish();
@@ -281,6 +290,7 @@ impl MakeArgs {
         } else {
             Stdin::Free
         };
+        let config = config::read()?;
         let (wanted, repositories) = self.wanted(terminal).await?;
         Ok(MakeRequest {
             wanted,
@@ -311,9 +321,15 @@ impl MakeArgs {
             volume_bytes: self.volume_size,
             resume: if self.fresh { Resume::Fresh } else { Resume::Continue },
             jobs: self.jobs,
-            connections: self.access.connections(&self.registry, terminal),
-            credentials: self.access.credentials(&self.registry, stdin, terminal).await?,
+            connections: self.connections(&config, terminal)?,
+            credentials: self.access.credentials(&self.registry, &config, stdin, terminal).await?,
         })
+    }
+
+    fn connections(&self, config: &Config, terminal: &Terminal) -> Result<Connections, Usage> {
+        let mirrors = self.mirrors.mirrors(config)?;
+        let connections = self.access.connections(&self.registry, config, terminal);
+        Ok(Connections { mirrors, ..connections })
     }
 
     async fn signing_key(&self, terminal: &Terminal) -> anyhow::Result<Option<SecretKey>> {

@@ -2,6 +2,7 @@
 
 mod access;
 mod baselines;
+mod config;
 mod delta;
 mod expand;
 mod images;
@@ -9,6 +10,7 @@ mod inspect;
 mod inventory;
 mod key;
 mod make;
+mod mirrors;
 mod paper;
 mod push;
 mod recreate;

@@ -16,6 +16,7 @@ mod hostile;
 mod inventory;
 mod kills;
 mod lists;
+mod mirrors;
 mod nothing_lost;
 mod platforms;
 mod push;
