@@ -9,13 +9,11 @@ use kharon::inventory::{InventoryRequest, inventory};
 use kharon::make::DEFAULT_JOBS;
 use kharon::receipt::{Receipt, Repository};
 use kharon::reference::{RegistryHost, RepositoryName};
-use kharon::registry::Connections;
 use kharon::replace::Replacement;
 use kharon::terminal::Terminal;
 use kharon::units::{count, format_bytes};
 
 use super::access::{AccessArgs, Stdin};
-use super::mirrors::MirrorArgs;
 use super::{config, named};
 
 #[derive(Debug, Args)]
@@ -37,8 +35,6 @@ pub(crate) struct InventoryArgs {
     jobs: NonZeroUsize,
     #[command(flatten)]
     access: AccessArgs,
-    #[command(flatten)]
-    mirrors: MirrorArgs,
 }
 
 impl InventoryArgs {
@@ -50,13 +46,11 @@ impl InventoryArgs {
         let file = named(self.file.as_ref());
         let replacement = file.map(|path| Replacement::begin(path)).transpose()?;
         let config = config::read()?;
-        let mirrors = self.mirrors.mirrors(&config)?;
-        let connections = self.access.connections(&registry, &config, terminal);
         let request = InventoryRequest {
             repositories: self.repositories.clone(),
             prefix: self.prefix.clone(),
             jobs: self.jobs,
-            connections: Connections { mirrors, ..connections },
+            connections: self.access.connections(&registry, &config, terminal),
             credentials: self.access.credentials(&registry, &config, Stdin::Free, terminal).await?,
             registry,
         };

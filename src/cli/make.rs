@@ -327,9 +327,7 @@ impl MakeArgs {
     }
 
     fn connections(&self, config: &Config, terminal: &Terminal) -> Result<Connections, Usage> {
-        let mirrors = self.mirrors.mirrors(config)?;
-        let connections = self.access.connections(&self.registry, config, terminal);
-        Ok(Connections { mirrors, ..connections })
+        self.mirrors.connections(&self.access, &self.registry, config, terminal)
     }
 
     async fn signing_key(&self, terminal: &Terminal) -> anyhow::Result<Option<SecretKey>> {

@@ -6,7 +6,10 @@ use clap::Args;
 use kharon::config::Config;
 use kharon::failure::Usage;
 use kharon::reference::RegistryHost;
-use kharon::registry::{MirrorOf, Mirrors, Original, refuse_loops};
+use kharon::registry::{Connections, MirrorOf, Mirrors, Original, refuse_loops};
+use kharon::terminal::Terminal;
+
+use super::access::AccessArgs;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Access to registries")]
@@ -21,11 +24,20 @@ pub(super) struct MirrorArgs {
 }
 
 impl MirrorArgs {
-    /// All mirrors: for each registry those of the command line, else those of `config`.
-    pub(super) fn mirrors(
+    /// The settings for reaching registries and their mirrors; `main` is the one given with -r.
+    pub(super) fn connections(
         &self,
+        access: &AccessArgs,
+        main: &RegistryHost,
         config: &Config,
-    ) -> Result<BTreeMap<RegistryHost, Mirrors>, Usage> {
+        terminal: &Terminal,
+    ) -> Result<Connections, Usage> {
+        let mirrors = self.mirrors(config)?;
+        Ok(Connections { mirrors, ..access.connections(main, config, terminal) })
+    }
+
+    /// All mirrors: for each registry those of the command line, else those of `config`.
+    fn mirrors(&self, config: &Config) -> Result<BTreeMap<RegistryHost, Mirrors>, Usage> {
         let mut all: BTreeMap<RegistryHost, Mirrors> = BTreeMap::new();
         for MirrorOf { source, mirror } in &self.mirror {
             all.entry(source.clone()).or_default().mirrors.push(mirror.clone());

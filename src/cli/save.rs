@@ -20,6 +20,8 @@ use kharon::units::{count, format_bytes};
 
 use super::access::{AccessArgs, Stdin};
 use super::baselines::BaselineArgs;
+use super::config;
+use super::mirrors::MirrorArgs;
 
 /// Files that make a folder one of images, instead of one of payloads.
 const FOLDER_MARKS: [&str; 2] = ["oci-layout", "catalog.json"];
@@ -66,6 +68,8 @@ pub(crate) struct SaveArgs {
     scripts: ScriptArgs,
     #[command(flatten)]
     baselines: BaselineArgs,
+    #[command(flatten)]
+    mirrors: MirrorArgs,
     #[command(flatten)]
     access: AccessArgs,
 }
@@ -145,9 +149,11 @@ impl SaveArgs {
             return Err(Usage::new(message).with_hint("save from it alone").into());
         }
         if self.from.is_empty() {
-            let connections = self.access.connections(default_registry, terminal);
+            let config = config::read()?;
+            let connections =
+                self.mirrors.connections(&self.access, default_registry, &config, terminal)?;
             let credentials =
-                self.access.credentials(default_registry, Stdin::Free, terminal).await?;
+                self.access.credentials(default_registry, &config, Stdin::Free, terminal).await?;
             let registries = Registries::new(connections, credentials, terminal.reporter());
             return Ok(Origin::Registries(registries));
         }

@@ -96,7 +96,7 @@ fn what_a_mirror_lacks_comes_from_the_registry_itself() {
     let of = option(&source, &empty.host());
     pack(&desk, &source, "none.zip", &[&of]).assert(ExitCode::Done);
     same_payload(&desk, &source, "none.zip");
-    let only = pack(&desk, &source, "only.zip", &[&of, "--mirror-only"]);
+    let only = pack(&desk, &source, "only.zip", &[&of, "--mirror-only", "--fresh"]);
     only.assert(ExitCode::Registry);
     assert!(only.stderr.contains("does not have manifest `hub/team/app:1`"), "{}", only.stderr);
 }
@@ -348,13 +348,15 @@ fn a_push_goes_to_the_registry_itself_with_the_settings_of_the_file() {
 }
 
 #[test]
-fn an_inventory_by_a_mirror_has_the_names_of_the_registry() {
+fn an_inventory_is_of_the_registry_itself() {
     let (source, mirror, desk) = mirrored(Options::default());
-    mirror.put("elsewhere/app", "1", &image());
-    let of = option(&source, &mirror.host());
-    let ran = desk.run(&["inventory", "-r", &source.host(), &of, "--mirror-only"]);
-    let found = ran.assert(ExitCode::Done).json();
-    assert_eq!(found["registry"], source.host());
+    configure(
+        &desk,
+        &format!("[registry.\"{}\"]\nmirror = \"{}/hub\"\n", source.host(), mirror.host()),
+    );
+    mirror.put("hub/team/other", "1", &image());
+    mirror.clear_journal();
+    let found = desk.run(&["inventory", "-r", &source.host()]).assert(ExitCode::Done).json();
     let names: Vec<_> = found["repositories"]
         .as_array()
         .expect("a list")
@@ -362,5 +364,18 @@ fn an_inventory_by_a_mirror_has_the_names_of_the_registry() {
         .map(|repository| repository["name"].clone())
         .collect();
     assert_eq!(names, ["team/app"]);
+    assert!(mirror.journal().is_empty());
+}
+
+#[test]
+fn save_reads_by_mirrors_too() {
+    let (source, mirror, desk) = mirrored(Options::default());
+    let name = source.reference("team/app:1");
+    desk.run(&["save", &name, "-o", "direct.tar"]).assert(ExitCode::Done);
+    source.clear_journal();
+    let of = option(&source, &mirror.host());
+    desk.run(&["save", &name, "-o", "x.tar", &of, "--mirror-only"]).assert(ExitCode::Done);
     assert!(source.journal().is_empty());
+    let read = |name| std::fs::read(desk.path(name)).expect("a tar");
+    assert!(read("direct.tar") == read("x.tar"), "another tar");
 }
