@@ -49,7 +49,8 @@
 //! inspect · verify · savings   look at a payload, read all of it, say what deltas save
 //! prove · restore · baselines   blobs rebuilt from deltas: to compare them, at all, and what from
 //! expand · scanned    all that payloads bring as plain files (tar) · what of it was looked at
-//! serve               a registry over an OCI layout folder (hyper)
+//! serve               a registry over an OCI layout folder
+//! listen              an address, TLS and logins for those who serve (hyper, hyper-util, tokio-rustls, bcrypt)
 //! payload             the written format, docker-charon's beside it (zip)
 //! receipt             what the far side holds, as a file
 //! plan · names · rebuild   pure: what travels, what it is called, indexes of what travels
@@ -80,6 +81,7 @@ pub mod inspect;
 pub mod inventory;
 pub mod layer;
 pub mod layout;
+pub mod listen;
 pub mod lists;
 pub mod make;
 pub mod manifest;

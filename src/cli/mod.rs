@@ -9,6 +9,7 @@ mod images;
 mod inspect;
 mod inventory;
 mod key;
+mod listen;
 mod make;
 mod mirrors;
 mod paper;
