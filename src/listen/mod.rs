@@ -45,7 +45,7 @@ pub trait Service: Clone + Send + Sync + 'static {
 /// An address that is listened at.
 #[derive(Debug)]
 pub struct Listener {
-    listener: TcpListener,
+    tcp: TcpListener,
     local_address: SocketAddr,
     tls: Option<Tls>,
 }
@@ -57,9 +57,9 @@ impl Listener {
     /// [`Error`] if the address is taken or not ours.
     pub async fn bind(address: SocketAddr, tls: Option<Tls>) -> Result<Self, Error> {
         let listen = |source| Error { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
-        let local_address = listener.local_addr().map_err(listen)?;
-        Ok(Self { listener, local_address, tls })
+        let tcp = TcpListener::bind(address).await.map_err(listen)?;
+        let local_address = tcp.local_addr().map_err(listen)?;
+        Ok(Self { tcp, local_address, tls })
     }
 
     /// Where it listens, with the port that it really has.
@@ -91,7 +91,7 @@ impl Listener {
         loop {
             tokio::select! {
                 _ = &mut shutdown => break,
-                accepted = self.listener.accept() => match accepted {
+                accepted = self.tcp.accept() => match accepted {
                     Ok((stream, _)) => {
                         let (service, tls) = (service.clone(), self.tls.clone());
                         connections.spawn(connection::serve(service, stream, tls, stop.subscribe()));
@@ -102,7 +102,7 @@ impl Listener {
                 Some(_) = connections.join_next() => {}
             }
         }
-        drop(self.listener);
+        drop(self.tcp);
         stop.send_replace(());
         let all_ended = async { while connections.join_next().await.is_some() {} };
         drop(tokio::time::timeout(STOP_TIMEOUT, all_ended).await);

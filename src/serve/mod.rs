@@ -1,6 +1,7 @@
-//! An OCI registry over one folder: the distribution-spec 1.1's pull, push and content discovery.
+//! An OCI registry over payloads or a folder: the distribution-spec 1.1's pull, push and content discovery.
 //!
-//! The folder is an OCI image layout ([`crate::layout`]); an unzipped payload is served as it is.
+//! The folder is an OCI image layout ([`crate::layout`]); an unzipped payload is served as it is. Payloads are read in
+//! place ([`crate::shelf`]) and lie over the folder, which takes what is pushed.
 //! Every blob is visible in every repository, so a mount succeeds whenever the blob is here at all.
 //! There is no deletion. TLS and logins are [`crate::listen`]'s. Manifests whose blobs or children are missing are refused, so nothing that
 //! is served points at nothing; payloads that were made sparse are served with their holes.
@@ -9,10 +10,12 @@
 
 mod answer;
 mod blobs;
+mod bring;
 mod error;
 mod lists;
 mod manifests;
 mod route;
+mod store;
 mod uploads;
 
 use std::future::Future;
@@ -35,9 +38,11 @@ pub use answer::Body;
 use answer::{Code, Refusal, bare};
 pub use error::Error;
 use route::{Query, Route};
+use store::{Folder, Store};
 
 use crate::layout::{Durability, Layout, Uploads};
 use crate::listen::{CHALLENGE, Listener, Logins, Service};
+use crate::shelf::Shelf;
 
 /// How much of a refused request's body is read, in bytes, so that the client gets to see the
 /// refusal; a client that sends more finds the connection closed.
@@ -64,12 +69,19 @@ where
 {
 }
 
-/// A registry over one folder. Clones serve the same folder.
+/// A registry over payloads and a folder, or one of them. Clones serve the same.
 #[derive(Clone, Debug)]
 pub struct Server {
-    layout: Arc<Layout>,
-    uploads: Arc<Uploads>,
+    store: Store,
+    writing: Writing,
     logins: Option<Logins>,
+}
+
+/// Whether a server takes what is pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    Allowed,
+    Refused,
 }
 
 impl Service for Server {
@@ -94,14 +106,32 @@ impl Server {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(directory: &Path, durability: Durability) -> Result<Self, Error> {
-        let layout = Arc::new(Layout::open(directory, durability)?);
-        let uploads = Arc::new(Uploads::new(&layout));
-        Ok(Self { layout, uploads, logins: None })
+        let folder = Some(open_folder(directory, durability)?);
+        let store = Store { shelf: None, folder };
+        Ok(Self { store, writing: Writing::Allowed, logins: None })
     }
 
-    /// The folder behind the registry.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
+    /// A registry over payloads, with a folder beneath them that takes what is pushed, if one is given.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn over(shelf: Arc<Shelf>, directory: Option<&Path>) -> Result<Self, Error> {
+        let open = |directory| open_folder(directory, Durability::Synced);
+        let folder = directory.map(open).transpose()?;
+        let store = Store { shelf: Some(shelf), folder };
+        Ok(Self { store, writing: Writing::Allowed, logins: None })
+    }
+
+    /// The folder behind the registry, if there is one.
+    pub fn layout(&self) -> Option<&Layout> {
+        self.store.folder.as_ref().map(|folder| folder.layout.as_ref())
+    }
+
+    /// The same without taking anything.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.writing = Writing::Refused;
+        self
     }
 
     /// The same for those alone who have a login.
@@ -162,41 +192,55 @@ impl Server {
             (&Method::GET | &Method::HEAD, Route::Base) => {
                 Ok(answer::document(&[], &serde_json::json!({})))
             }
-            (&Method::GET, Route::Catalog) => lists::catalog(&self.layout, &query),
-            (&Method::GET, Route::Tags(name)) => lists::tags(&self.layout, &name, &query),
+            (&Method::GET, Route::Catalog) => lists::catalog(&self.store, &query),
+            (&Method::GET, Route::Tags(name)) => lists::tags(&self.store, &name, &query),
             (&Method::GET, Route::Referrers(name, digest)) => {
-                self.blocking(move |server| {
-                    lists::referrers(&server.layout, &name, &digest, &query)
-                })
-                .await
+                let store = self.store.clone();
+                blocking(move || lists::referrers(&store, &name, &digest, &query)).await
             }
             (&Method::GET | &Method::HEAD, Route::Manifest(name, what)) => {
-                self.blocking(move |server| manifests::get(&server.layout, &name, &what)).await
+                let store = self.store.clone();
+                blocking(move || manifests::get(&store, &name, &what)).await
             }
             (&Method::PUT, Route::Manifest(name, what)) => {
-                manifests::put(self, head, body, name, what, &query).await
+                manifests::put(&self.store, self.folder()?, head, body, name, what, &query).await
             }
             (&Method::GET, Route::Blob(_, digest)) => blobs::get(self, head, digest).await,
             (&Method::HEAD, Route::Blob(_, digest)) => blobs::head(self, digest).await,
             (&Method::POST, Route::Uploads(name)) => {
-                uploads::post(self, head, body, name, &query).await
+                uploads::post(self, self.folder()?, head, body, name, &query).await
             }
             (method, Route::Upload(name, id)) => {
-                uploads::on_session(self, method, head, body, name, id, &query).await
+                let folder = self.folder()?;
+                uploads::on_session(folder, method, head, body, name, id, &query).await
             }
             (method, _) => Err(unsupported(method)),
         }
     }
 
-    /// Runs what blocks on the disk where it may.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Self) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<T, Refusal> {
-        let server = self.clone();
-        let done = spawn_blocking(move || work(&server)).await;
-        done.unwrap_or_else(|error| Err(Refusal::new(Code::Unknown, error)))
+    /// The folder that takes what is pushed.
+    fn folder(&self) -> Result<&Folder, Refusal> {
+        let folder = self.store.folder.as_ref().filter(|_| self.writing == Writing::Allowed);
+        folder.ok_or_else(|| {
+            let message = "this registry is read-only: nothing can be pushed to it";
+            Refusal::new(Code::Unsupported, message)
+                .header(hyper::header::ALLOW, "GET, HEAD".to_owned())
+        })
     }
+}
+
+/// Runs what blocks on the disk where it may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let done = spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Refusal::new(Code::Unknown, error)))
+}
+
+fn open_folder(directory: &Path, durability: Durability) -> Result<Folder, Error> {
+    let layout = Arc::new(Layout::open(directory, durability)?);
+    let uploads = Arc::new(Uploads::new(&layout));
+    Ok(Folder { layout, uploads })
 }
 
 fn unsupported(method: &Method) -> Refusal {
@@ -229,15 +273,21 @@ impl Bound {
 
     /// Serves until `shutdown` is ready; requests under way then have ten seconds to end.
     pub async fn run(self, shutdown: impl Future) {
-        let layout = Arc::clone(&self.server.layout);
-        let uploads = Arc::clone(&self.server.uploads);
-        let chores =
-            [tokio::spawn(settle_always(Arc::clone(&layout))), tokio::spawn(sweep_always(uploads))];
+        let folder = self.server.store.folder.clone();
+        let chores: Vec<_> = folder
+            .iter()
+            .flat_map(|folder| {
+                let settling = tokio::spawn(settle_always(Arc::clone(&folder.layout)));
+                [settling, tokio::spawn(sweep_always(Arc::clone(&folder.uploads)))]
+            })
+            .collect();
         self.listener.run(self.server, shutdown).await;
         for chore in chores {
             chore.abort();
         }
-        drop(spawn_blocking(move || layout.settle()).await);
+        if let Some(Folder { layout, .. }) = folder {
+            drop(spawn_blocking(move || layout.settle()).await);
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod repositories;
 mod resume;
 mod resume_push;
 mod save;
+mod served;
 mod signals;
 mod signed;
 mod sweeps;
