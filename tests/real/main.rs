@@ -11,6 +11,7 @@ mod content;
 mod expected;
 mod kit;
 mod layouts;
+mod payloads_served;
 mod pipes;
 mod receipts;
 mod referrers;
