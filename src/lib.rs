@@ -45,6 +45,7 @@
 //! ```text
 //! terminal            everything drawn or asked (indicatif, dialoguer)
 //! make · push · save  the verbs: carry a plan out · images as files that engines load (tar)
+//! extract             an image as a tree of files
 //! inventory           walk a registry and list what it holds
 //! inspect · verify · savings   look at a payload, read all of it, say what deltas save
 //! prove · restore · baselines   blobs rebuilt from deltas: to compare them, at all, and what from
@@ -60,6 +61,8 @@
 //! minisign            keys and signatures (aws-lc-rs, blake2, scrypt)
 //! lists               images that files name (serde-saphyr)
 //! config              what users and machines say about registries (toml)
+//! changeset           a layer's tar with all that its entries say (tar's headers)
+//! confined            a folder that nothing leaves (rustix)
 //! disk                room where files go (fs4)
 //! unpack · verified · window · replace    plain bytes of blobs (flate2) · checked while they pass · files at any
 //!                     offset · files that are there whole or not at all
@@ -68,11 +71,14 @@
 
 mod ahead;
 pub mod baselines;
+mod changeset;
 pub mod config;
+mod confined;
 pub mod delta;
 pub mod digest;
 mod disk;
 pub mod expand;
+pub mod extract;
 pub mod failure;
 mod fetch;
 pub mod gzip;
@@ -112,6 +118,7 @@ mod watched;
 mod window;
 
 pub use expand::expand;
+pub use extract::extract;
 pub use inventory::inventory;
 pub use make::make_payload;
 pub use push::push_payload;

@@ -40,11 +40,15 @@ pub use choose::Platforms;
 pub use damaged::DamagedFolder;
 pub use origin::Origin;
 
-use archive::{Chosen, Readers};
-use choose::{Artifacts, choose};
-use folders::{FolderSink, Merged, NewFolder};
-use origin::Store;
-use sink::{Abandoned, Content, Sink};
+pub(crate) use archive::Chosen;
+pub(crate) use choose::{Artifacts, choose};
+pub(crate) use folders::NewFolder;
+pub(crate) use origin::Store;
+pub(crate) use sink::{Abandoned, Content};
+
+use archive::Readers;
+use folders::{FolderSink, Merged};
+use sink::Sink;
 use tarball::{Head, Tarball};
 
 /// How many images are resolved at once.

@@ -43,14 +43,14 @@ pub enum Origin {
 
 /// Who is to blame for a blob that is not what it should be.
 #[derive(Clone, Debug)]
-pub(super) enum Blame {
+pub(crate) enum Blame {
     Registry,
     Payload,
     Folder(PathBuf),
 }
 
 impl Blame {
-    pub(super) fn error(&self, blob: &Descriptor, mismatch: Mismatch) -> anyhow::Error {
+    pub(crate) fn error(&self, blob: &Descriptor, mismatch: Mismatch) -> anyhow::Error {
         match self {
             Self::Registry => FromRegistry(mismatch).into(),
             Self::Payload => Problem::Content { entry: blob.digest.blob_path(), mismatch }.into(),
@@ -63,7 +63,7 @@ impl Blame {
 }
 
 /// An [`Origin`] that was opened.
-pub(super) enum Store {
+pub(crate) enum Store {
     Registries(Registries),
     Payloads(Box<Payloads>),
     Folder(Folder),
@@ -71,7 +71,7 @@ pub(super) enum Store {
 
 impl Store {
     /// Reads what `origin` says it has. Blocks.
-    pub(super) fn open(origin: Origin, reporter: &Arc<dyn Reporter>) -> anyhow::Result<Self> {
+    pub(crate) fn open(origin: Origin, reporter: &Arc<dyn Reporter>) -> anyhow::Result<Self> {
         Ok(match origin {
             Origin::Registries(registries) => Self::Registries(registries),
             Origin::Payloads { payloads, registry, baselines } => Self::Payloads(Box::new(
@@ -82,7 +82,7 @@ impl Store {
     }
 
     /// The names of all images that are there; of registries nobody knows.
-    pub(super) fn all(&self) -> Vec<ImageName> {
+    pub(crate) fn all(&self) -> Vec<ImageName> {
         match self {
             Self::Registries(_) => Vec::new(),
             Self::Payloads(payloads) => payloads.all(),
@@ -91,7 +91,7 @@ impl Store {
     }
 
     /// What the name of an image stands for.
-    pub(super) async fn root(&self, image: &ImageName) -> anyhow::Result<Manifest> {
+    pub(crate) async fn root(&self, image: &ImageName) -> anyhow::Result<Manifest> {
         match self {
             Self::Registries(registries) => {
                 manifest(registries, &image.reference, &image.reference.tag_or_digest()).await
@@ -102,7 +102,7 @@ impl Store {
     }
 
     /// A manifest that an index of the image names.
-    pub(super) async fn child(
+    pub(crate) async fn child(
         &self,
         image: &ImageName,
         child: &Descriptor,
@@ -118,7 +118,7 @@ impl Store {
     }
 
     /// The name of an image as others know it.
-    pub(super) fn reference(&self, image: &ImageName) -> Reference {
+    pub(crate) fn reference(&self, image: &ImageName) -> Reference {
         match self {
             Self::Registries(_) => image.reference.clone(),
             Self::Payloads(payloads) => payloads.reference(image),
@@ -127,7 +127,7 @@ impl Store {
     }
 
     /// Gets ready to read these blobs: rebuilds those that travelled as deltas, and looks for those that did not.
-    pub(super) async fn prepare(
+    pub(crate) async fn prepare(
         &mut self,
         blobs: &[(&Reference, &Descriptor)],
         jobs: usize,
@@ -139,7 +139,7 @@ impl Store {
     }
 
     /// Where the bytes of a blob are, and who is to blame for them.
-    pub(super) fn source(
+    pub(crate) fn source(
         &self,
         reference: &Reference,
         blob: &Descriptor,
@@ -160,7 +160,7 @@ impl Store {
     }
 
     /// The content of a blob that is small enough to be in memory.
-    pub(super) async fn small(
+    pub(crate) async fn small(
         &self,
         image: &ImageName,
         blob: &Descriptor,

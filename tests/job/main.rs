@@ -12,6 +12,7 @@ mod baseline;
 mod cli;
 mod deltas;
 mod expanded;
+mod extract;
 mod hostile;
 mod inventory;
 mod kills;
