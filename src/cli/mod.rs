@@ -265,6 +265,8 @@ mod tests {
             "kharon save a --layout merged",
             "kharon save a --to x -o y",
             "kharon save a --platform linux",
+            "kharon save a --uncompressed --rewrite-zstd gzip",
+            "kharon save a --rewrite-zstd xz",
             "kharon recreate x",
             "kharon extract a",
             "kharon extract --to x",

@@ -42,6 +42,11 @@ impl OriginArgs {
         self.registry.clone().unwrap_or_else(RegistryHost::docker_hub)
     }
 
+    /// Where temporary files lie.
+    pub(super) fn workdir(&self) -> PathBuf {
+        self.baselines.workdir()
+    }
+
     pub(super) async fn origin(&self, terminal: &Terminal) -> anyhow::Result<Origin> {
         let is_folder = |path: &Path| FOLDER_MARKS.iter().any(|mark| path.join(mark).is_file());
         if let [path] = self.from.as_slice()

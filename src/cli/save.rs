@@ -10,7 +10,9 @@ use kharon::failure::{ExitCode, Usage};
 use kharon::make::{self, DEFAULT_JOBS, ImageName};
 use kharon::platform::{InvalidPlatform, Platform};
 use kharon::progress::Reporter;
-use kharon::save::{Existing, Layout, Platforms, SaveReport, SaveRequest, Target, save};
+use kharon::save::{
+    Existing, Layout, Platforms, Rewrite, RewrittenLayers, SaveReport, SaveRequest, Target, save,
+};
 use kharon::terminal::{self, Terminal};
 use kharon::units::{count, format_bytes};
 
@@ -43,6 +45,14 @@ pub(crate) struct SaveArgs {
     /// Save this platform, or `all`; if not given, that of this machine
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<PlatformArg>,
+    /// Save layers unpacked, for old engines and tools that take no others; this needs room in `--workdir` for all
+    /// of them
+    #[arg(long, conflicts_with = "rewrite_zstd")]
+    uncompressed: bool,
+    /// Save layers that are packed with zstd as gzip or plain, for engines that do not know zstd; this needs room
+    /// in `--workdir`
+    #[arg(long, value_name = "HOW")]
+    rewrite_zstd: Option<ZstdArg>,
     /// How many transfers run at once
     #[arg(short, long, value_name = "N", default_value_t = DEFAULT_JOBS)]
     jobs: NonZeroUsize,
@@ -74,6 +84,12 @@ enum LayoutArg {
     Merged,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ZstdArg {
+    Gzip,
+    Plain,
+}
+
 #[derive(Clone, Debug)]
 enum PlatformArg {
     All,
@@ -100,6 +116,10 @@ impl SaveArgs {
                 Some(PlatformArg::All) => Platforms::All,
                 Some(PlatformArg::One(platform)) => Platforms::One(platform.clone()),
             },
+            rewrite: self.rewritten().map(|layers| {
+                let workdir = self.origin.workdir();
+                Rewrite { layers, workdir }
+            }),
             target,
             jobs: self.jobs,
         };
@@ -141,6 +161,15 @@ impl SaveArgs {
             return Ok(folder_target(inside(Path::new(&name)), Layout::Docker));
         }
         Ok(file_target(inside(Path::new(&format!("{name}.tar"))), self.existing()))
+    }
+
+    fn rewritten(&self) -> Option<RewrittenLayers> {
+        match (self.uncompressed, self.rewrite_zstd) {
+            (true, _) => Some(RewrittenLayers::AllPlain),
+            (false, Some(ZstdArg::Plain)) => Some(RewrittenLayers::ZstdPlain),
+            (false, Some(ZstdArg::Gzip)) => Some(RewrittenLayers::ZstdGzip),
+            (false, None) => None,
+        }
     }
 
     fn existing(&self) -> Existing {

@@ -4,7 +4,6 @@
 //! nothing is written outside of the folder; that the tree is what the OCI's layer.md says, with all that the system lets
 //! files have; that what it lacks is listed; and that a run that fails leaves no tree. docs/extract.md lays down the rest.
 
-mod incoming;
 mod name;
 mod report;
 mod tree;
@@ -17,21 +16,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use crate::failure::Usage;
-use crate::fetch::{Checker, Download, NewEntry, PIECES_WAITING_MAX, Piece, fetch_in_order};
 use crate::make::ImageName;
 use crate::manifest::{Content as Holds, Descriptor};
 use crate::progress::{Event, Reporter};
 use crate::reference::Reference;
 use crate::save::{
-    Abandoned, Artifacts, Chosen, Content, NewFolder, Origin, Platforms, Store, choose,
+    Artifacts, Chosen, Incoming, NewFolder, Origin, Platforms, Store, choose, read_layers,
 };
 use crate::units::count;
 
-use incoming::Incoming;
 use unpack::{Numbered, Outcome, Trees};
 
 pub use report::{ExtractReport, ExtractedLayer, NotCreated, NotSet};
@@ -90,20 +86,7 @@ pub async fn extract(
     let blobs: Vec<(&Reference, &Descriptor)> =
         layers.iter().map(|(_, layer)| (&chosen.reference, layer)).collect();
     store.prepare(&blobs, jobs.get()).await?;
-    let mut contents = Vec::new();
-    let mut downloads = Vec::new();
-    for (at, (reference, blob)) in blobs.into_iter().enumerate() {
-        let (source, blame) = store.source(reference, blob)?;
-        let entry = NewEntry {
-            content: at,
-            size_bytes: blob.size,
-            digest: blob.digest.clone(),
-            blob: blob.digest.clone(),
-            image: reference.to_string(),
-        };
-        contents.push(Content { blob: blob.clone(), blame });
-        downloads.push(Download { entry, kept: Vec::new(), source });
-    }
+    let (contents, downloads) = store.downloads(&blobs)?;
     let trees = plant(folder.meanwhile(), parts, &layers)?;
     let bytes = contents.iter().fold(0_u64, |sum, it| sum.saturating_add(it.blob.size));
     reporter.report(Event::Total { blobs: contents.len() as u64, bytes });
@@ -111,14 +94,12 @@ pub async fn extract(
         let name = format!("layer {number} of `{}`, `{}`", image.name, layer.digest);
         Numbered { number: *number, name }
     });
-    let work = Work {
-        contents,
-        layers: named.collect(),
-        trees,
-        folder: folder.meanwhile().to_owned(),
-        reporter: Arc::clone(&reporter),
+    let numbered: Vec<Numbered> = named.collect();
+    let (root, events) = (folder.meanwhile().to_owned(), Arc::clone(&reporter));
+    let work = move |incoming: Incoming<'_>| -> anyhow::Result<Outcome> {
+        unpack::unpack(incoming, &numbered, &trees, &root, &events)
     };
-    let outcome = carry(work, downloads, jobs.get(), &reporter).await?;
+    let outcome = read_layers(contents, downloads, jobs.get(), &reporter, work).await?;
     let single = |number: usize| match parts {
         Parts::Merged => None,
         Parts::Layer(_) => Some(path.clone()),
@@ -218,46 +199,6 @@ fn as_implied(path: &Path) -> std::io::Result<()> {
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it is set")]
 fn as_implied(_: &Path) -> std::io::Result<()> {
     Ok(())
-}
-
-/// What the thread that writes is given.
-struct Work {
-    contents: Vec<Content>,
-    layers: Vec<Numbered>,
-    trees: Trees,
-    folder: PathBuf,
-    reporter: Arc<dyn Reporter>,
-}
-
-/// Fetches all layers and has them unpacked meanwhile, on a thread of its own.
-async fn carry(
-    work: Work,
-    downloads: Vec<Download>,
-    jobs: usize,
-    reporter: &Arc<dyn Reporter>,
-) -> anyhow::Result<Outcome> {
-    let (pieces, waiting) = mpsc::channel(PIECES_WAITING_MAX);
-    let unpacking = spawn_blocking(move || {
-        let Work { contents, layers, trees, folder, reporter } = work;
-        std::thread::scope(|scope| {
-            let checker = Checker::start(scope);
-            let incoming = Incoming::new(waiting, checker, &contents, Arc::clone(&reporter));
-            unpack::unpack(incoming, &layers, &trees, &folder, &reporter)
-        })
-    });
-    let sent = async {
-        fetch_in_order(downloads, jobs, &pieces, Arc::clone(reporter)).await?;
-        pieces.send(Piece::Complete).await?;
-        anyhow::Ok(())
-    }
-    .await;
-    drop(pieces);
-    match (sent, unpacking.await.context("unpacking broke off")?) {
-        (Ok(()), unpacked) => unpacked,
-        // Where unpacking failed, the senders only noticed that it was gone.
-        (Err(_), Err(error)) if !error.is::<Abandoned>() => Err(error),
-        (Err(error), _) => Err(error),
-    }
 }
 
 /// Puts everything in its place. Folders get their modes there, as nobody could move some of them afterwards.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::incoming::Incoming;
 use super::report::{NotCreated, NotSet};
 use super::tree::{Became, Open, Tree, Whiteouts};
 use crate::changeset::{Changeset, Entry, Flaw};
@@ -15,6 +14,7 @@ use crate::confined::Unset;
 use crate::disk::Room;
 use crate::failure::hinted;
 use crate::progress::Reporter;
+use crate::save::Incoming;
 use crate::unpack::plain_reader;
 
 const BUFFER_BYTES: usize = 256 << 10;

@@ -120,7 +120,7 @@ fn name_of(reference: Reference, root: &Manifest) -> Reference {
     Reference { digest, ..reference }
 }
 
-fn is_image(manifest: &Manifest) -> bool {
+pub(super) fn is_image(manifest: &Manifest) -> bool {
     match &manifest.content {
         Content::Image { config: Some(config), .. } => config.media_type.is_image_config(),
         _ => false,

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use crate::baselines::Baselines;
 use crate::digest::{Mismatch, Verifier};
 use crate::failure::FromRegistry;
-use crate::fetch::Source;
+use crate::fetch::{Download, NewEntry, Source};
 use crate::make::ImageName;
 use crate::manifest::{Descriptor, Manifest};
 use crate::payload::Payload;
@@ -21,6 +21,7 @@ use crate::registry::{Registries, Registry};
 use crate::verify::Problem;
 
 use super::damaged::DamagedFolder;
+use super::sink::Content;
 use folder::Folder;
 use payloads::Payloads;
 
@@ -159,6 +160,18 @@ impl Store {
         }
     }
 
+    /// What it takes to fetch these blobs, in order.
+    pub(crate) fn downloads(
+        &self,
+        blobs: &[(&Reference, &Descriptor)],
+    ) -> anyhow::Result<(Vec<Content>, Vec<Download>)> {
+        let download = |(place, (reference, blob)): (usize, &(&Reference, &Descriptor))| {
+            let (source, blame) = self.source(reference, blob)?;
+            Ok(fetched(place, reference, blob, source, blame))
+        };
+        blobs.iter().enumerate().map(download).collect()
+    }
+
     /// The content of a blob that is small enough to be in memory.
     pub(crate) async fn small(
         &self,
@@ -193,6 +206,25 @@ impl Store {
         verifier.finish().map_err(|error| blame.error(blob, error))?;
         Ok(bytes)
     }
+}
+
+/// What it takes to fetch a blob from a source.
+pub(super) fn fetched(
+    place: usize,
+    reference: &Reference,
+    blob: &Descriptor,
+    source: Source,
+    blame: Blame,
+) -> (Content, Download) {
+    let entry = NewEntry {
+        content: place,
+        size_bytes: blob.size,
+        digest: blob.digest.clone(),
+        blob: blob.digest.clone(),
+        image: reference.to_string(),
+    };
+    let content = Content { blob: blob.clone(), blame };
+    (content, Download { entry, kept: Vec::new(), source })
 }
 
 async fn manifest(

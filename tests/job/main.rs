@@ -27,6 +27,7 @@ mod referrers;
 mod repositories;
 mod resume;
 mod resume_push;
+mod rewritten;
 mod save;
 mod signals;
 mod signed;

@@ -7,16 +7,18 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use bytes::{Buf as _, Bytes};
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
 use crate::digest::Mismatch;
-use crate::fetch::{Checker, NewEntry, Parts, Piece};
+use crate::fetch::{Checker, Download, NewEntry, PIECES_WAITING_MAX, Parts, Piece, fetch_in_order};
 use crate::progress::{Arrival, Event, Reporter};
-use crate::save::{Abandoned, Content};
+
+use super::sink::{Abandoned, Content};
 
 const OUT_OF_ORDER: &str = "the pieces of layers came out of order";
 
 /// The layers. What it reads as is the layer under way.
-pub(super) struct Incoming<'a> {
+pub(crate) struct Incoming<'a> {
     pieces: mpsc::Receiver<Piece>,
     checker: Checker,
     contents: &'a [Content],
@@ -30,7 +32,7 @@ pub(super) struct Incoming<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    pub(super) fn new(
+    fn new(
         pieces: mpsc::Receiver<Piece>,
         checker: Checker,
         contents: &'a [Content],
@@ -50,7 +52,7 @@ impl<'a> Incoming<'a> {
     }
 
     /// Begins the next layer, and says which of the contents it is; none when all have come.
-    pub(super) fn begin(&mut self) -> anyhow::Result<Option<usize>> {
+    pub(crate) fn begin(&mut self) -> anyhow::Result<Option<usize>> {
         match self.pieces.blocking_recv() {
             Some(Piece::Begin(entry)) => {
                 self.checker.begin(entry.digest.clone(), entry.size_bytes, Parts::One);
@@ -66,7 +68,7 @@ impl<'a> Incoming<'a> {
     }
 
     /// Reads what is left of the layer, and says whether it was the right one.
-    pub(super) fn end(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn end(&mut self) -> anyhow::Result<()> {
         // An error shows in the verdict, or in that there is none.
         let _ = io::copy(self, &mut io::sink());
         let entry = self.open.take().context(OUT_OF_ORDER)?;
@@ -79,7 +81,7 @@ impl<'a> Incoming<'a> {
             Some(Err(mismatch)) => {
                 let content = self.contents.get(entry.content).context(OUT_OF_ORDER)?;
                 let error = content.blame.error(&content.blob, mismatch);
-                Err(error.context(format!("cannot extract image `{}`", entry.image)))
+                Err(error.context(format!("cannot read image `{}`", entry.image)))
             }
             None if self.is_torn => Err(Abandoned.into()),
             None => anyhow::bail!(OUT_OF_ORDER),
@@ -121,6 +123,37 @@ impl<'a> Incoming<'a> {
         let verdict = self.checker.end().map_err(io::Error::other)?;
         self.verdict = Some(verdict.map(drop));
         self.more()
+    }
+}
+
+/// Fetches layers and has `work` read them meanwhile, on a thread of its own.
+pub(crate) async fn read_layers<T: Send + 'static>(
+    contents: Vec<Content>,
+    downloads: Vec<Download>,
+    jobs: usize,
+    reporter: &Arc<dyn Reporter>,
+    work: impl FnOnce(Incoming<'_>) -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let (pieces, waiting) = mpsc::channel(PIECES_WAITING_MAX);
+    let events = Arc::clone(reporter);
+    let working = spawn_blocking(move || {
+        std::thread::scope(|scope| {
+            let checker = Checker::start(scope);
+            work(Incoming::new(waiting, checker, &contents, events))
+        })
+    });
+    let sent = async {
+        fetch_in_order(downloads, jobs, &pieces, Arc::clone(reporter)).await?;
+        pieces.send(Piece::Complete).await?;
+        anyhow::Ok(())
+    }
+    .await;
+    drop(pieces);
+    match (sent, working.await.context("the reader broke off")?) {
+        (Ok(()), worked) => worked,
+        // Where the reader failed, the senders only noticed that it was gone.
+        (Err(_), Err(error)) if !error.is::<Abandoned>() => Err(error),
+        (Err(error), _) => Err(error),
     }
 }
 
