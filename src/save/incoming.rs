@@ -14,6 +14,7 @@ use crate::fetch::{Checker, Download, NewEntry, PIECES_WAITING_MAX, Parts, Piece
 use crate::progress::{Arrival, Event, Reporter};
 
 use super::sink::{Abandoned, Content};
+use super::until::{Running, until_ended};
 
 const OUT_OF_ORDER: &str = "the pieces of layers came out of order";
 
@@ -29,6 +30,7 @@ pub(crate) struct Incoming<'a> {
     /// The verdict on the layer under way, once it has ended.
     verdict: Option<Result<(), Mismatch>>,
     is_torn: bool,
+    running: Running,
 }
 
 impl<'a> Incoming<'a> {
@@ -37,6 +39,7 @@ impl<'a> Incoming<'a> {
         checker: Checker,
         contents: &'a [Content],
         reporter: Arc<dyn Reporter>,
+        running: Running,
     ) -> Self {
         Self {
             pieces,
@@ -48,6 +51,7 @@ impl<'a> Incoming<'a> {
             waiting: VecDeque::new(),
             verdict: None,
             is_torn: false,
+            running,
         }
     }
 
@@ -134,12 +138,14 @@ pub(crate) async fn read_layers<T: Send + 'static>(
     reporter: &Arc<dyn Reporter>,
     work: impl FnOnce(Incoming<'_>) -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
+    let (_until_ended, running) = until_ended();
+    // Dropped before what waits for the thread that reads from it.
     let (pieces, waiting) = mpsc::channel(PIECES_WAITING_MAX);
     let events = Arc::clone(reporter);
     let working = spawn_blocking(move || {
         std::thread::scope(|scope| {
             let checker = Checker::start(scope);
-            work(Incoming::new(waiting, checker, &contents, events))
+            work(Incoming::new(waiting, checker, &contents, events, running))
         })
     });
     let sent = async {
@@ -159,6 +165,10 @@ pub(crate) async fn read_layers<T: Send + 'static>(
 
 impl Read for Incoming<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.running.is_given_up() {
+            self.is_torn = true;
+            return Err(io::Error::other("given up"));
+        }
         loop {
             if let Some(bytes) = self.waiting.front_mut() {
                 let count = bytes.len().min(buffer.len());

@@ -16,6 +16,7 @@ mod select;
 mod sink;
 mod tar;
 mod tarball;
+mod until;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -57,6 +58,7 @@ use origin::{Blame, fetched};
 use rewrite::Rewritten;
 use sink::{Abandoned, Content, Sink};
 use tarball::{Head, Tarball};
+use until::until_ended;
 
 /// How many images are resolved at once.
 const IMAGES_AT_ONCE: usize = 8;
@@ -372,9 +374,14 @@ async fn carry<S: Sink + 'static>(
     jobs: usize,
     reporter: &Arc<dyn Reporter>,
 ) -> anyhow::Result<()> {
+    let (_until_ended, running) = until_ended();
+    // Dropped before what waits for the thread that reads from it.
     let (pieces, waiting) = mpsc::channel(PIECES_WAITING_MAX);
     let events = Arc::clone(reporter);
-    let writer = spawn_blocking(move || sink::write(&mut begin()?, waiting, &contents, &events));
+    let writer = spawn_blocking(move || {
+        let _running = running;
+        sink::write(&mut begin()?, waiting, &contents, &events)
+    });
     let sent = async {
         fetch_in_order(downloads, jobs, &pieces, Arc::clone(reporter)).await?;
         pieces.send(Piece::Complete).await?;
