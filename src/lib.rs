@@ -43,6 +43,7 @@
 //! Dependencies point down only; each foreign crate has one home.
 //!
 //! ```text
+//! cli                 the command line, for the command and the Python package (clap)
 //! terminal            everything drawn or asked (indicatif, dialoguer)
 //! make · push         the two verbs: carry a plan out
 //! inventory           walk a registry and list what it holds
@@ -65,6 +66,8 @@
 
 mod ahead;
 pub mod baselines;
+#[doc(hidden)]
+pub mod cli;
 pub mod delta;
 pub mod digest;
 mod disk;
@@ -103,6 +106,9 @@ pub mod verified;
 pub mod verify;
 mod watched;
 mod window;
+
+// The command line names the library as everybody else does.
+extern crate self as kharon;
 
 pub use expand::expand;
 pub use inventory::inventory;

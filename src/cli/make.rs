@@ -187,8 +187,14 @@ impl MakeArgs {
     }
 
     /// The file to write; none for stdout.
-    fn file(&self) -> Option<&PathBuf> {
+    pub(super) fn file(&self) -> Option<&PathBuf> {
         named(self.file.as_ref())
+    }
+
+    /// The request, for a caller that has no terminal.
+    pub(super) async fn checked_request(&self, terminal: &Terminal) -> anyhow::Result<MakeRequest> {
+        self.refuse_volumes()?;
+        self.request(terminal).await
     }
 
     fn refuse_stdout(&self) -> Result<(), Usage> {

@@ -2,6 +2,7 @@
 
 mod access;
 mod baselines;
+mod call;
 mod delta;
 mod expand;
 mod inspect;
@@ -12,6 +13,7 @@ mod paper;
 mod push;
 mod serve;
 mod signals;
+mod start;
 mod state;
 mod verify;
 
@@ -21,7 +23,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kharon::failure::ExitCode;
 use kharon::terminal::{Options, ProgressMode, Terminal, Verbosity};
 
+pub use call::{call_make, call_push};
 use signals::signalled;
+pub use start::start;
 
 /// What stands under the help of every command.
 const EXIT_CODES: &str = "\

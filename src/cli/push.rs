@@ -94,11 +94,7 @@ pub(crate) struct PushArgs {
 
 impl PushArgs {
     pub(crate) async fn run(&self, terminal: &Terminal) -> anyhow::Result<ExitCode> {
-        let registry = self.registry.clone().ok_or_else(|| {
-            Usage::new("no registry to push to was named").with_hint(
-                "give it with `-r HOST` or KHARON_REGISTRY; unlike docker-charon, kharon does not push to Docker Hub unasked",
-            )
-        })?;
+        let registry = self.named_registry()?;
         if self.receipt.as_ref().is_some_and(|path| path.as_os_str() == "-") {
             return Err(Usage::new("both the receipt and the result would go to stdout")
                 .with_hint("name a file with `--receipt receipt.json`")
@@ -118,6 +114,24 @@ impl PushArgs {
             }
         }
         Ok(report.exit_code())
+    }
+
+    /// The payload and the request, for a caller that ends the push with `stop`.
+    pub(super) async fn opened(
+        &self,
+        stop: Stop,
+        terminal: &Terminal,
+    ) -> anyhow::Result<(Payload, PushRequest)> {
+        let request = self.request(self.named_registry()?, terminal).await?;
+        Ok((self.open().await?, PushRequest { stop, ..request }))
+    }
+
+    fn named_registry(&self) -> Result<RegistryHost, Usage> {
+        self.registry.clone().ok_or_else(|| {
+            Usage::new("no registry to push to was named").with_hint(
+                "give it with `-r HOST` or KHARON_REGISTRY; unlike docker-charon, kharon does not push to Docker Hub unasked",
+            )
+        })
     }
 
     /// Waits for a signal, and then until no chunk is under way, or for another signal.
