@@ -1,57 +1,85 @@
-//! The two verbs as calls from another language: the options of the command, and a reporter instead of
-//! the terminal.
+//! The two verbs as calls from another language: the options of the command, and no terminal.
 
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
 use clap::Args;
 use kharon::failure::Usage;
 use kharon::make::{self, Destination};
-use kharon::progress::Reporter;
+use kharon::payload::Payload;
 use kharon::push::{self, PushReport};
 use kharon::stop::Stop;
-use kharon::terminal::{Options, ProgressMode, Terminal, Verbosity};
+use kharon::terminal::Terminal;
 
 use super::make::MakeArgs;
 use super::push::PushArgs;
 
 /// Makes the payload that the options of `kharon make-payload` describe: into their file, or `stream`.
+/// Nobody is asked anything, and `terminal` should be one that is none ([`Terminal::without`]).
 ///
 /// # Errors
 /// As [`make::make_payload`], and where the options make no sense.
 pub async fn call_make(
-    options: Vec<String>,
+    options: Vec<OsString>,
     stream: Option<Box<dyn Write + Send>>,
-    reporter: Arc<dyn Reporter>,
+    terminal: &Terminal,
 ) -> anyhow::Result<()> {
     let arguments: MakeArgs = parse("make_payload", options)?;
-    let request = arguments.checked_request(&quiet()).await?;
+    let request = arguments.checked_request(terminal).await?;
     let destination = match (stream, arguments.file()) {
         (Some(stream), _) => Destination::Stream(stream),
         (None, Some(path)) => Destination::File(path.clone()),
         (None, None) => return Err(Usage::new("no file to write was named").into()),
     };
-    make::make_payload(request, destination, reporter).await?;
+    make::make_payload(request, destination, terminal.reporter()).await?;
     Ok(())
 }
 
-/// Pushes the payload that the options of `kharon push-payload` name, until it is done or `stop` asks.
-/// Gives the names of all its images too, in its order.
+/// What a call of `push-payload` came to.
+#[derive(Debug)]
+pub struct Pushed {
+    /// How it went.
+    pub report: PushReport,
+    /// The names of all images of the payload, in its order.
+    pub names: Vec<String>,
+}
+
+/// A payload that is open already.
+#[derive(Debug)]
+pub struct OpenPayload {
+    /// It is read at offsets, wherever it stands.
+    pub file: File,
+    /// How messages call it.
+    pub name: String,
+}
+
+/// Pushes the payload that is open, else the one that the options of `kharon push-payload` name, until it is done
+/// or `stop` asks.
 ///
 /// # Errors
 /// As [`push::push_payload`], and where the options make no sense.
 pub async fn call_push(
-    options: Vec<String>,
+    options: Vec<OsString>,
+    open: Option<OpenPayload>,
     stop: Stop,
-    reporter: Arc<dyn Reporter>,
-) -> anyhow::Result<(PushReport, Vec<String>)> {
+    terminal: &Terminal,
+) -> anyhow::Result<Pushed> {
     let arguments: PushArgs = parse("push_payload", options)?;
-    let (payload, request) = arguments.opened(stop, &quiet()).await?;
+    let request = arguments.request_with(stop, terminal).await?;
+    let payload = match open {
+        Some(OpenPayload { file, name }) => {
+            tokio::task::spawn_blocking(move || Payload::from_file(file, name)).await??
+        }
+        None => arguments.open_files().await?,
+    };
     let names = payload.index().images.iter().map(|image| image.name.clone()).collect();
-    Ok((push::push_payload(Arc::new(payload), request, reporter).await?, names))
+    let report = push::push_payload(Arc::new(payload), request, terminal.reporter()).await?;
+    Ok(Pushed { report, names })
 }
 
-fn parse<T: Args>(name: &'static str, options: Vec<String>) -> Result<T, Usage> {
+fn parse<T: Args>(name: &'static str, options: Vec<OsString>) -> Result<T, Usage> {
     let command = T::augment_args(clap::Command::new(name)).no_binary_name(true);
     command.try_get_matches_from(options).and_then(|found| T::from_arg_matches(&found)).map_err(
         |error| {
@@ -60,9 +88,4 @@ fn parse<T: Args>(name: &'static str, options: Vec<String>) -> Result<T, Usage> 
             Usage::new(first.strip_prefix("error: ").unwrap_or(first).trim())
         },
     )
-}
-
-/// A terminal that is only used for what has to be asked, such as the password of a key.
-fn quiet() -> Terminal {
-    Terminal::open(&Options { progress: ProgressMode::None, verbosity: Verbosity::Quiet })
 }

@@ -23,7 +23,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kharon::failure::ExitCode;
 use kharon::terminal::{Options, ProgressMode, Terminal, Verbosity};
 
-pub use call::{call_make, call_push};
+pub use call::{OpenPayload, Pushed, call_make, call_push};
 use signals::signalled;
 pub use start::start;
 

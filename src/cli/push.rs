@@ -116,14 +116,14 @@ impl PushArgs {
         Ok(report.exit_code())
     }
 
-    /// The payload and the request, for a caller that ends the push with `stop`.
-    pub(super) async fn opened(
+    /// The request, for a caller that ends the push with `stop`.
+    pub(super) async fn request_with(
         &self,
         stop: Stop,
         terminal: &Terminal,
-    ) -> anyhow::Result<(Payload, PushRequest)> {
+    ) -> anyhow::Result<PushRequest> {
         let request = self.request(self.named_registry()?, terminal).await?;
-        Ok((self.open().await?, PushRequest { stop, ..request }))
+        Ok(PushRequest { stop, ..request })
     }
 
     fn named_registry(&self) -> Result<RegistryHost, Usage> {
@@ -150,8 +150,7 @@ impl PushArgs {
     }
 
     async fn open(&self) -> anyhow::Result<Payload> {
-        let files = self.files();
-        if files.is_empty() {
+        if self.files().is_empty() {
             if terminal::stdin_is_terminal() {
                 return Err(Usage::new("no payload was named")
                     .with_hint("name it with `-f payload.zip`, or pipe it into stdin")
@@ -160,6 +159,12 @@ impl PushArgs {
             let workdir = self.baselines.workdir();
             return tokio::task::spawn_blocking(move || push::payload_from_stdin(&workdir)).await?;
         }
+        self.open_files().await
+    }
+
+    /// The payload in the files that were named.
+    pub(super) async fn open_files(&self) -> anyhow::Result<Payload> {
+        let files = self.files();
         Ok(tokio::task::spawn_blocking(move || Payload::open_all(&files)).await??)
     }
 
