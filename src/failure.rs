@@ -11,6 +11,7 @@ use crate::plan::Contradiction;
 use crate::receipt::InvalidReceipt;
 use crate::reference::RepositoryName;
 use crate::restore::Unrestorable;
+use crate::save::DamagedFolder;
 use crate::scanned::{InvalidList, NotScanned};
 use crate::terminal::PromptError;
 use crate::{payload, registry, serve, verify};
@@ -60,6 +61,7 @@ impl ExitCode {
             || find::<payload::NotSigned>(error).is_some()
             || find::<NotScanned>(error).is_some()
             || find::<InvalidList>(error).is_some()
+            || find::<DamagedFolder>(error).is_some()
         {
             Self::PayloadDamaged
         } else if let Some(error) = find::<Unrestorable>(error) {
@@ -109,6 +111,13 @@ impl Usage {
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says where that was found.
+    #[must_use]
+    pub fn at(mut self, place: &str) -> Self {
+        self.message = format!("{place}: {}", self.message);
         self
     }
 }
@@ -249,6 +258,7 @@ pub fn hints(error: &anyhow::Error) -> Vec<String> {
         find::<payload::NotSigned>(error).map(payload::NotSigned::hint),
         find::<NotScanned>(error).map(NotScanned::hint),
         find::<InvalidList>(error).map(InvalidList::hint),
+        find::<DamagedFolder>(error).map(DamagedFolder::hint),
         find::<InvalidText>(error).map(|error| error.hint().to_owned()),
         find::<NotCarriable>(error).and_then(NotCarriable::hint),
         find::<PromptError>(error).and_then(PromptError::hint),

@@ -45,7 +45,7 @@
 //! ```text
 //! cli                 the command line, for the command and the Python package (clap)
 //! terminal            everything drawn or asked (indicatif, dialoguer)
-//! make · push         the two verbs: carry a plan out
+//! make · push · save  the verbs: carry a plan out · images as files that engines load (tar)
 //! inventory           walk a registry and list what it holds
 //! inspect · verify · savings   look at a payload, read all of it, say what deltas save
 //! prove · restore · baselines   blobs rebuilt from deltas: to compare them, at all, and what from
@@ -55,9 +55,12 @@
 //! receipt             what the far side holds, as a file
 //! plan · names · rebuild   pure: what travels, what it is called, indexes of what travels
 //! registry · layout   one registry over HTTP (reqwest) · an OCI image layout as a store
+//! fetch               blobs from several connections to one writer, in order
 //! layer               a blob as recipe and delta: joins the two below
 //! gzip · delta        exact gzip streams · plain bytes against old plain bytes (zstd)
 //! minisign            keys and signatures (aws-lc-rs, blake2, scrypt)
+//! lists               images that files name (serde-saphyr)
+//! config              what users and machines say about registries (toml)
 //! disk                room where files go (fs4)
 //! unpack · verified · window · replace    plain bytes of blobs (flate2) · checked while they pass · files at any
 //!                     offset · files that are there whole or not at all
@@ -68,16 +71,19 @@ mod ahead;
 pub mod baselines;
 #[doc(hidden)]
 pub mod cli;
+pub mod config;
 pub mod delta;
 pub mod digest;
 mod disk;
 pub mod expand;
 pub mod failure;
+mod fetch;
 pub mod gzip;
 pub mod inspect;
 pub mod inventory;
 pub mod layer;
 pub mod layout;
+pub mod lists;
 pub mod make;
 pub mod manifest;
 pub mod minisign;
@@ -95,6 +101,7 @@ pub mod reference;
 pub mod registry;
 pub mod replace;
 pub mod restore;
+pub mod save;
 pub mod savings;
 pub mod scanned;
 pub mod serve;
@@ -114,6 +121,7 @@ pub use expand::expand;
 pub use inventory::inventory;
 pub use make::make_payload;
 pub use push::push_payload;
+pub use save::save;
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

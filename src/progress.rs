@@ -73,6 +73,8 @@ pub enum Event {
 pub enum Arrival {
     /// Read from a registry and written into a payload.
     Packed,
+    /// Read from wherever it was and written into an archive or a folder.
+    Saved,
     /// Read for making deltas.
     Read,
     /// Read from a payload and found right.

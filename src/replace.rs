@@ -14,6 +14,14 @@ use crate::failure::{Usage, hinted};
 pub struct Replacement {
     path: PathBuf,
     output: Output,
+    keeps: Former,
+}
+
+/// What becomes of a file that is there already.
+#[derive(Clone, Copy, Debug)]
+enum Former {
+    Replaced,
+    Stays,
 }
 
 #[derive(Debug)]
@@ -44,24 +52,72 @@ impl Replacement {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Output::Beside(beside(path)?),
             Err(error) => return Err(error).with_context(|| cannot_write(path)),
         };
-        Ok(Self { path: path.to_owned(), output })
+        Ok(Self { path: path.to_owned(), output, keeps: Former::Replaced })
+    }
+
+    /// As [`Self::begin`], where no former file may be replaced.
+    ///
+    /// # Errors
+    /// As [`Self::begin`], and [`Usage`] when there is a file.
+    pub fn create(path: &Path) -> anyhow::Result<Self> {
+        let replacement = Self::begin(path)?;
+        if path.is_file() {
+            return Err(is_there(path));
+        }
+        Ok(Self { keeps: Former::Stays, ..replacement })
     }
 
     /// Writes `bytes` and puts them in their place.
     ///
     /// # Errors
     /// When they cannot be written; a former file is then as it was.
-    pub fn commit(self, bytes: &[u8]) -> anyhow::Result<()> {
-        let path = &self.path;
-        let written = match self.output {
-            Output::Special(mut file) => file.write_all(bytes),
-            Output::Beside(mut file) => file
-                .write_all(bytes)
-                .and_then(|()| file.as_file().sync_all())
-                .and_then(|()| file.persist(path).map(drop).map_err(io::Error::from)),
-        };
-        written.with_context(|| cannot_write(path))
+    pub fn commit(mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.file_mut().write_all(bytes).with_context(|| cannot_write(&self.path))?;
+        self.finish()
     }
+
+    /// Where the content is to be written, by another thread, before [`Self::finish`].
+    ///
+    /// # Errors
+    /// When the system has no more files to open.
+    pub fn writer(&self) -> anyhow::Result<File> {
+        let file = match &self.output {
+            Output::Special(file) => file,
+            Output::Beside(file) => file.as_file(),
+        };
+        file.try_clone().with_context(|| cannot_write(&self.path))
+    }
+
+    /// Puts what was written in its place.
+    ///
+    /// # Errors
+    /// When that cannot be; a former file is then as it was.
+    pub fn finish(self) -> anyhow::Result<()> {
+        let path = &self.path;
+        let Output::Beside(file) = self.output else { return Ok(()) };
+        file.as_file().sync_all().with_context(|| cannot_write(path))?;
+        let put = match self.keeps {
+            Former::Replaced => file.persist(path),
+            Former::Stays => file.persist_noclobber(path),
+        };
+        match put.map_err(io::Error::from) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(is_there(path)),
+            put => put.map(drop).with_context(|| cannot_write(path)),
+        }
+    }
+
+    fn file_mut(&mut self) -> &mut File {
+        match &mut self.output {
+            Output::Special(file) => file,
+            Output::Beside(file) => file.as_file_mut(),
+        }
+    }
+}
+
+fn is_there(path: &Path) -> anyhow::Error {
+    Usage::new(format!("expected no file at `{}`, found one", path.display()))
+        .with_hint("remove it, write under another name, or replace it with `--force`")
+        .into()
 }
 
 fn cannot_write(path: &Path) -> String {

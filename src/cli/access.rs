@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use kharon::config::Config;
 use kharon::failure::Usage;
 use kharon::reference::RegistryHost;
 use kharon::registry::{
-    ClientIdentity, Connections, CredentialStore, Credentials, Registries, Registry, Secret,
-    TlsVerification,
+    ClientIdentity, Connections, CredentialStore, Credentials, HostSettings, PasswordSource,
+    Referenced, Registries, Registry, Secret, TlsVerification,
 };
 use kharon::terminal::{self, Terminal};
 use kharon::units::parse_rate;
+
+use super::config;
 
 /// The password's variables: kharon's own, and docker-charon's.
 const PASSWORD_VARIABLES: [&str; 2] = ["KHARON_PASSWORD", "DOCKER_CHARON_PASSWORD"];
@@ -76,15 +79,32 @@ impl AccessArgs {
         terminal: &Terminal,
     ) -> anyhow::Result<Option<Registry>> {
         let Some(host) = host else { return Ok(None) };
-        let connections = self.connections(host, terminal);
-        let credentials = self.credentials(host, Stdin::Free, terminal).await?;
+        let config = config::read()?;
+        let connections = self.connections(host, &config, terminal);
+        let credentials = self.credentials(host, &config, Stdin::Free, terminal).await?;
         let registries = Registries::new(connections, credentials, terminal.reporter());
         Ok(Some(registries.registry(host)?))
     }
 
-    /// The settings for reaching registries; `main` is the one given with -r.
-    pub(crate) fn connections(&self, main: &RegistryHost, terminal: &Terminal) -> Connections {
+    /// The settings for reaching registries; `main` is the one given with -r. What these options say counts
+    /// before what `config` says. Mirrors are another matter.
+    pub(crate) fn connections(
+        &self,
+        main: &RegistryHost,
+        config: &Config,
+        terminal: &Terminal,
+    ) -> Connections {
         let mut connections = Connections { main: Some(main.clone()), ..Connections::default() };
+        for (host, settings) in &config.registries {
+            if settings.plain_http == Some(true) {
+                connections.plain_http.insert(host.clone());
+            }
+            let is_told = host == main && !self.ca_file.is_empty();
+            let ca_files = settings.ca_files.clone().filter(|_| !is_told).unwrap_or_default();
+            let rate_limit_bytes_per_second = settings.rate_limit_bytes_per_second;
+            let settings = HostSettings { ca_files, rate_limit_bytes_per_second };
+            connections.hosts.insert(host.clone(), settings);
+        }
         connections.plain_http.extend(self.plain_http.iter().cloned());
         if self.insecure {
             connections.plain_http.insert(main.clone());
@@ -101,18 +121,31 @@ impl AccessArgs {
                     .to_owned(),
             );
         }
-        connections.rate_limit_bytes_per_second = self.limit_rate;
+        connections.rate_limit_bytes_per_second =
+            self.limit_rate.or(config.rate_limit_bytes_per_second);
         connections
     }
 
-    /// The logins: those of the command line for `main`, else those that Docker and podman keep.
+    /// The logins: those of the command line for `main`, else those that `config` leads to, else those that
+    /// Docker and podman keep.
     pub(crate) async fn credentials(
         &self,
         main: &RegistryHost,
+        config: &Config,
         stdin: Stdin,
         terminal: &Terminal,
     ) -> anyhow::Result<CredentialStore> {
-        let store = CredentialStore::from_environment();
+        let mut store = CredentialStore::from_environment();
+        for (host, settings) in &config.registries {
+            let Some(password) = settings.password.clone() else { continue };
+            let variable = match &password {
+                PasswordSource::Variable(name) => variable(&[name]).map(Secret::new),
+                PasswordSource::File(_) | PasswordSource::Helper { .. } => None,
+            };
+            let username = settings.username.clone().unwrap_or_default();
+            let referenced = Referenced { username, password, variable };
+            store = store.with_referenced(host.clone(), referenced);
+        }
         let login = self.login(main, stdin, terminal).await?;
         Ok(match login {
             Some(login) => store.with_explicit(main.clone(), login),

@@ -14,7 +14,7 @@ use kharon::terminal::Terminal;
 use kharon::units::{count, format_bytes};
 
 use super::access::{AccessArgs, Stdin};
-use super::named;
+use super::{config, named};
 
 #[derive(Debug, Args)]
 pub(crate) struct InventoryArgs {
@@ -45,12 +45,13 @@ impl InventoryArgs {
         })?;
         let file = named(self.file.as_ref());
         let replacement = file.map(|path| Replacement::begin(path)).transpose()?;
+        let config = config::read()?;
         let request = InventoryRequest {
             repositories: self.repositories.clone(),
             prefix: self.prefix.clone(),
             jobs: self.jobs,
-            connections: self.access.connections(&registry, terminal),
-            credentials: self.access.credentials(&registry, Stdin::Free, terminal).await?,
+            connections: self.access.connections(&registry, &config, terminal),
+            credentials: self.access.credentials(&registry, &config, Stdin::Free, terminal).await?,
             registry,
         };
         let inventory = inventory(request, terminal.reporter()).await?;

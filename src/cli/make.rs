@@ -1,11 +1,10 @@
 //! `kharon make-payload`.
 
-use std::io::Read as _;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use kharon::config::Config;
 use kharon::failure::{ExitCode, Usage};
 use kharon::make::{
     self, DEFAULT_JOBS, Destination, ImageName, MakeRequest, Referrers, Repositories, Resume,
@@ -16,21 +15,22 @@ use kharon::names::{FarNames, KeepRegistry, Rename};
 use kharon::plan::ForeignLayers;
 use kharon::platform::Platform;
 use kharon::reference::RegistryHost;
+use kharon::registry::Connections;
 use kharon::terminal::{self, Terminal};
 use kharon::units::{count, format_bytes, parse_volume_size};
 use serde::Serialize;
 
 use super::access::{AccessArgs, Stdin};
 use super::delta::DeltaArgs;
-use super::{key, named, print_json, print_line};
-
-/// The largest list of images that is read, in bytes.
-const LIST_MAX_BYTES: u64 = 16 * 1024 * 1024;
+use super::images::ImagesArgs;
+use super::mirrors::MirrorArgs;
+use super::{config, key, named, print_json, print_line};
 
 /// What a plan says already.
-const NOT_AGAIN: [&str; 15] = [
+const NOT_AGAIN: [&str; 16] = [
     "images",
     "images_from",
+    "image_path",
     "all_tags",
     "whole_registry",
     "tag_regex",
@@ -49,12 +49,8 @@ const NOT_AGAIN: [&str; 15] = [
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct MakeArgs {
-    /// Images as `[registry/]repository[:tag][@digest]`, each also a comma-separated list
-    #[arg(value_name = "IMAGES")]
-    images: Vec<String>,
-    /// Read more images from this file, one per line, `#` begins a comment; `-` is stdin (repeatable)
-    #[arg(long, value_name = "FILE")]
-    images_from: Vec<PathBuf>,
+    #[command(flatten)]
+    images: ImagesArgs,
     /// Take names without tag and digest for repositories, with all their tags
     #[arg(long)]
     all_tags: bool,
@@ -126,6 +122,8 @@ pub(crate) struct MakeArgs {
     json: bool,
     #[command(flatten)]
     access: AccessArgs,
+    #[command(flatten)]
+    mirrors: MirrorArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -230,6 +228,7 @@ impl MakeArgs {
         plan: &Path,
         terminal: &Terminal,
     ) -> anyhow::Result<ExitCode> {
+        let config = config::read()?;
         let request = VolumeRequest {
             plan: plan.to_owned(),
             number,
@@ -238,8 +237,11 @@ impl MakeArgs {
             against: self.against.clone(),
             delta: self.delta.request(),
             jobs: self.jobs,
-            connections: self.access.connections(&self.registry, terminal),
-            credentials: self.access.credentials(&self.registry, Stdin::Free, terminal).await?,
+            connections: self.connections(&config, terminal)?,
+            credentials: self
+                .access
+                .credentials(&self.registry, &config, Stdin::Free, terminal)
+                .await?,
         };
         let summary = make::make_volume(request, terminal.reporter()).await?;
         terminal.finish();
@@ -289,9 +291,13 @@ impl MakeArgs {
     }
 
     async fn request(&self, terminal: &Terminal) -> anyhow::Result<MakeRequest> {
-        let reads_stdin = self.images_from.iter().any(|path| path.as_os_str() == "-");
-        let stdin = if reads_stdin { Stdin::Taken("the list of images") } else { Stdin::Free };
-        let (wanted, repositories) = self.wanted().await?;
+        let stdin = if self.images.reads_stdin() {
+            Stdin::Taken("the list of images")
+        } else {
+            Stdin::Free
+        };
+        let config = config::read()?;
+        let (wanted, repositories) = self.wanted(terminal).await?;
         Ok(MakeRequest {
             wanted,
             repositories,
@@ -321,9 +327,13 @@ impl MakeArgs {
             volume_bytes: self.volume_size,
             resume: if self.fresh { Resume::Fresh } else { Resume::Continue },
             jobs: self.jobs,
-            connections: self.access.connections(&self.registry, terminal),
-            credentials: self.access.credentials(&self.registry, stdin, terminal).await?,
+            connections: self.connections(&config, terminal)?,
+            credentials: self.access.credentials(&self.registry, &config, stdin, terminal).await?,
         })
+    }
+
+    fn connections(&self, config: &Config, terminal: &Terminal) -> Result<Connections, Usage> {
+        self.mirrors.connections(&self.access, &self.registry, config, terminal)
     }
 
     async fn signing_key(&self, terminal: &Terminal) -> anyhow::Result<Option<SecretKey>> {
@@ -334,13 +344,8 @@ impl MakeArgs {
     }
 
     /// The images that were named, and the repositories.
-    async fn wanted(&self) -> anyhow::Result<(Vec<ImageName>, Repositories)> {
-        let mut lists = self.images.clone();
-        for path in self.images_from.clone() {
-            // A pipe that says nothing must not keep a signal from ending the run.
-            let text = tokio::task::spawn_blocking(move || read_list(&path)).await??;
-            lists.extend(make::lines_of_list(&text).map(str::to_owned));
-        }
+    async fn wanted(&self, terminal: &Terminal) -> anyhow::Result<(Vec<ImageName>, Repositories)> {
+        let images = self.images.wanted(&self.registry, terminal).await?;
         if self.tag_regex.is_some() && !self.all_tags && !self.whole_registry {
             return Err(Usage::new("`--tag-regex` chooses among listed tags, and none are listed")
                 .with_hint("add `--all-tags` or `--whole-registry`")
@@ -352,29 +357,10 @@ impl MakeArgs {
             repositories.registries.push(self.registry.clone());
         }
         if !self.all_tags {
-            return Ok((make::parse_images(&lists, &self.registry)?, repositories));
+            return Ok((images, repositories));
         }
-        let (images, named) = make::parse_repositories(&lists, &self.registry)?;
+        let (images, named) = make::split_repositories(images);
         repositories.named = named;
         Ok((images, repositories))
     }
-}
-
-fn read_list(path: &PathBuf) -> anyhow::Result<String> {
-    let from_stdin = path.as_os_str() == "-";
-    let name = if from_stdin { "stdin".to_owned() } else { format!("`{}`", path.display()) };
-    let context = || format!("cannot read the list of images from {name}");
-    let mut text = String::new();
-    let read = if from_stdin {
-        std::io::stdin().lock().take(LIST_MAX_BYTES + 1).read_to_string(&mut text)
-    } else {
-        let file = std::fs::File::open(path).with_context(context)?;
-        file.take(LIST_MAX_BYTES + 1).read_to_string(&mut text)
-    };
-    let length_bytes = read.with_context(context)?;
-    if length_bytes as u64 > LIST_MAX_BYTES {
-        let most = format_bytes(LIST_MAX_BYTES);
-        return Err(Usage::new(format!("the list of images in {name} has more than {most}")).into());
-    }
-    Ok(text)
 }

@@ -3,14 +3,19 @@
 mod access;
 mod baselines;
 mod call;
+mod config;
 mod delta;
 mod expand;
+mod images;
 mod inspect;
 mod inventory;
 mod key;
 mod make;
+mod mirrors;
 mod paper;
 mod push;
+mod recreate;
+mod save;
 mod serve;
 mod signals;
 mod start;
@@ -72,6 +77,12 @@ pub(crate) enum Command {
     /// Write all that payloads bring as plain files, for a scanner to look at
     #[command(after_help = EXIT_CODES)]
     Expand(Box<expand::ExpandArgs>),
+    /// Save images as one tar that every engine loads, or into a folder
+    #[command(after_help = EXIT_CODES)]
+    Save(Box<save::SaveArgs>),
+    /// Make the tar of one image again out of a merged folder
+    #[command(after_help = EXIT_CODES)]
+    Recreate(recreate::RecreateArgs),
     /// Make a key that signs payloads
     #[command(after_help = EXIT_CODES)]
     Keygen(key::KeygenArgs),
@@ -146,6 +157,8 @@ impl Command {
             Self::Inspect(arguments) => arguments.run(terminal),
             Self::Verify(arguments) => arguments.run(terminal).await,
             Self::Expand(arguments) => arguments.run(terminal).await,
+            Self::Save(arguments) => arguments.run(terminal).await,
+            Self::Recreate(arguments) => arguments.run(terminal).await,
             Self::Keygen(arguments) => arguments.run(terminal).await,
             Self::Inventory(arguments) => arguments.run(terminal).await,
             Self::Serve(arguments) => arguments.run(terminal).await,
@@ -171,6 +184,9 @@ impl Command {
                 "interrupted: a former payload is as it was, and the same command goes on from here"
             }
             Self::PushPayload(_) => "interrupted: what arrived stays and is not sent again",
+            Self::Save(_) | Self::Recreate(_) => {
+                "interrupted: a former file or folder is as it was"
+            }
             Self::Expand(_) => "interrupted: not everything is in the folder, remove it",
             _ => "interrupted",
         };
@@ -222,6 +238,19 @@ mod tests {
     }
 
     #[test]
+    fn the_spellings_of_scripts_that_save_images_keep_working() {
+        for line in [
+            "kharon save a -o x.tar",
+            "kharon save a --output=-",
+            "kharon save a --tarname x.tar --working-dir y",
+            "kharon save a --no-tar --insecure --user me --password secret",
+            "kharon save a --ilogin -r localhost:5000",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err().map(|e| e.to_string()));
+        }
+    }
+
+    #[test]
     fn nonsense_is_refused_with_the_code_for_usage() {
         for line in [
             "kharon",
@@ -231,6 +260,10 @@ mod tests {
             "kharon push-payload -r http://host",
             "kharon push-payload -r a --chunk-size x",
             "kharon inspect",
+            "kharon save a --layout merged",
+            "kharon save a --to x -o y",
+            "kharon save a --platform linux",
+            "kharon recreate x",
         ] {
             assert_eq!(parse(line).err().map(|error| error.exit_code()), Some(2), "{line}");
         }

@@ -23,7 +23,7 @@ use super::access::{AccessArgs, Stdin};
 use super::baselines::BaselineArgs;
 use super::signals::Signals;
 use super::state::state_folder;
-use super::{key, named, print_json, print_line};
+use super::{config, key, named, print_json, print_line};
 
 const WORKDIR_HELP: &str = "Where temporary files lie: a payload that comes through a pipe, layers \
     that are rebuilt; the system's folder for temporary files if not given";
@@ -197,6 +197,7 @@ impl PushArgs {
             let detail = "there is no home for a journal of uploads; KHARON_STATE_DIR can name one";
             terminal.reporter().detail(detail.to_owned());
         }
+        let config = config::read()?;
         Ok(PushRequest {
             state,
             names: TargetNames { prefix: self.prefix.clone(), renames: self.rename.clone() },
@@ -220,8 +221,8 @@ impl PushArgs {
             chunk_bytes: self.chunk_size,
             resume: if self.fresh { Resume::Fresh } else { Resume::Continue },
             stop: self.stop.clone(),
-            connections: self.access.connections(&registry, terminal),
-            credentials: self.access.credentials(&registry, stdin, terminal).await?,
+            connections: self.access.connections(&registry, &config, terminal),
+            credentials: self.access.credentials(&registry, &config, stdin, terminal).await?,
             registry,
         })
     }

@@ -13,12 +13,12 @@ use super::Error;
 
 /// The file `lock`, which is removed on drop.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     path: PathBuf,
 }
 
 impl Lock {
-    pub(super) fn take(path: PathBuf) -> Result<Self, Error> {
+    pub(crate) fn take(path: PathBuf) -> Result<Self, Error> {
         let own = owner(std::process::id());
         for _ in 0..3 {
             match OpenOptions::new().write(true).create_new(true).open(&path) {

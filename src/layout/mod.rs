@@ -32,7 +32,8 @@ use bytes::Bytes;
 use catalog::Catalog;
 pub use error::Error;
 use folder::Folder;
-use lock::Lock;
+pub(crate) use lock::Lock;
+pub(crate) use name::folder_repository;
 use pending::{Naming, Pending};
 pub use upload::{
     InvalidUploadId, NoSession, Session, Turn, Unfinished, UploadId, Uploads, Writer,

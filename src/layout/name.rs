@@ -82,7 +82,7 @@ pub(super) fn without_tag(text: &str, digest: &Digest) -> Option<String> {
 }
 
 /// The folder's own name as a repository: lower case, everything else as `-`.
-pub(super) fn folder_repository(folder: &Path) -> RepositoryName {
+pub(crate) fn folder_repository(folder: &Path) -> RepositoryName {
     let text = folder.file_name().map(|name| name.to_string_lossy().to_lowercase());
     let text = text.unwrap_or_default();
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '_' { c } else { '-' };

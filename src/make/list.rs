@@ -1,4 +1,7 @@
-//! Lists of images as typed: arguments, comma-separated lists, files with one image per line.
+//! Images as typed, and what they mean.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::failure::Usage;
 use crate::reference::{Reference, RegistryHost};
@@ -23,18 +26,11 @@ pub fn parse_images<S: AsRef<str>>(
     lists: &[S],
     default_registry: &RegistryHost,
 ) -> Result<Vec<ImageName>, Usage> {
-    let mut images: Vec<ImageName> = Vec::new();
     let names = lists.iter().flat_map(|list| list.as_ref().split(',')).map(str::trim);
-    for name in names.filter(|name| !name.is_empty()) {
-        let reference = Reference::parse(name, default_registry).map_err(|error| {
-            Usage::new(format!("`{name}` is no image: {error}"))
-                .with_hint("write images as `[registry/]repository[:tag][@digest]`")
-        })?;
-        if images.iter().all(|image| image.reference != reference) {
-            images.push(ImageName { name: name.to_owned(), reference });
-        }
-    }
-    Ok(images)
+    let names = names.filter(|name| !name.is_empty());
+    let images: Vec<ImageName> =
+        names.map(|name| parse_image(name, default_registry)).collect::<Result<_, _>>()?;
+    Ok(each_once(images))
 }
 
 /// Reads lists as [`parse_images`] does; a name without tag and digest means a repository.
@@ -45,13 +41,17 @@ pub fn parse_repositories<S: AsRef<str>>(
     lists: &[S],
     default_registry: &RegistryHost,
 ) -> Result<(Vec<ImageName>, Vec<SourceRepository>), Usage> {
-    let images = parse_images(lists, default_registry)?;
+    Ok(split_repositories(parse_images(lists, default_registry)?))
+}
+
+/// Takes names without tag and digest for repositories.
+pub fn split_repositories(images: Vec<ImageName>) -> (Vec<ImageName>, Vec<SourceRepository>) {
     let (repositories, images): (Vec<_>, Vec<_>) =
         images.into_iter().partition(|image| is_repository(&image.name));
     let repositories = repositories.into_iter().map(|ImageName { name, reference }| {
         SourceRepository { name, registry: reference.registry, repository: reference.repository }
     });
-    Ok((images, repositories.collect()))
+    (images, repositories.collect())
 }
 
 /// Whether a valid name has neither tag nor digest.
@@ -59,17 +59,36 @@ fn is_repository(name: &str) -> bool {
     !name.contains('@') && !name.rsplit('/').next().is_some_and(|last| last.contains(':'))
 }
 
-/// The names in a file with one image per line. `#` begins a comment at the start of a line or
-/// after a blank.
-pub fn lines_of_list(text: &str) -> impl Iterator<Item = &str> {
-    text.trim_start_matches('\u{feff}').lines().map(without_comment).filter(|line| !line.is_empty())
+/// Reads one image.
+///
+/// # Errors
+/// [`Usage`] names the image if it breaks the grammar.
+pub fn parse_image(name: &str, default_registry: &RegistryHost) -> Result<ImageName, Usage> {
+    let reference = Reference::parse(name, default_registry).map_err(|error| {
+        Usage::new(format!("`{name}` is no image: {error}"))
+            .with_hint("write images as `[registry/]repository[:tag][@digest]`")
+    })?;
+    Ok(ImageName { name: name.to_owned(), reference })
 }
 
-fn without_comment(line: &str) -> &str {
-    let comment = line
-        .char_indices()
-        .find(|(at, c)| *c == '#' && line[..*at].chars().last().is_none_or(char::is_whitespace));
-    line[..comment.map_or(line.len(), |(at, _)| at)].trim()
+/// The images without those that mean the same as one before. Of `app:latest` and `app` the latter name stays: it may
+/// mean a repository.
+pub fn each_once(images: Vec<ImageName>) -> Vec<ImageName> {
+    let mut known: HashMap<Reference, usize> = HashMap::new();
+    let mut each: Vec<ImageName> = Vec::new();
+    for image in images {
+        match known.entry(image.reference.clone()) {
+            Entry::Occupied(place) if is_repository(&image.name) => {
+                each[*place.get()].name = image.name;
+            }
+            Entry::Occupied(_) => {}
+            Entry::Vacant(place) => {
+                place.insert(each.len());
+                each.push(image);
+            }
+        }
+    }
+    each
 }
 
 #[cfg(test)]
@@ -87,7 +106,8 @@ mod tests {
     #[test]
     fn names_without_tag_and_digest_are_repositories() {
         let digest = format!("c@sha256:{}", "ab".repeat(32));
-        let names = ["a:1", "localhost:5000/b", &digest, "team/d", "localhost:5000/e:2"];
+        let names =
+            ["a:1", "localhost:5000/b", &digest, "team/d:latest", "team/d", "localhost:5000/e:2"];
         let (images, repositories) =
             parse_repositories(&names, &RegistryHost::docker_hub()).expect("names");
         let images: Vec<_> = images.iter().map(|image| image.name.as_str()).collect();
@@ -103,11 +123,5 @@ mod tests {
     fn a_bad_name_is_named() {
         let error = parse_images(&["good,Bad/Name:1"], &RegistryHost::docker_hub());
         assert!(error.expect_err("bad").to_string().contains("`Bad/Name:1`"));
-    }
-
-    #[test]
-    fn a_list_file_has_comments_and_empty_lines() {
-        let text = "\u{feff}# images\n\npython:3.9  # the old one\r\n  redis\n#x\n a#b \n";
-        assert_eq!(lines_of_list(text).collect::<Vec<_>>(), ["python:3.9", "redis", "a#b"]);
     }
 }

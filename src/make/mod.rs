@@ -6,18 +6,14 @@
 mod again;
 mod against;
 mod baseline;
-mod check;
 mod cut;
 mod deltas;
 mod entries;
-mod fetch;
-mod hedge;
 mod key;
 mod list;
 mod old;
 mod output;
 mod outputs;
-mod pace;
 mod pack;
 mod platforms;
 mod proof;
@@ -43,6 +39,7 @@ use tokio::sync::mpsc;
 
 use crate::digest::Digest;
 use crate::failure::Usage;
+use crate::fetch::{PIECES_WAITING_MAX, Piece, fetch_in_order};
 use crate::payload::Payload;
 use crate::plan::{Baseline, Contradiction, ForeignLayers, HeldBlob, Plan};
 use crate::platform::Platform;
@@ -53,7 +50,9 @@ use crate::units::{count, format_bytes};
 
 pub use crate::registry::Resume;
 pub use again::{VolumeRequest, make_volume};
-pub use list::{ImageName, lines_of_list, parse_images, parse_repositories};
+pub use list::{
+    ImageName, each_once, parse_image, parse_images, parse_repositories, split_repositories,
+};
 pub use outputs::Destination;
 pub use referrers::Referrers;
 pub use repositories::{Repositories, SourceRepository, TagFilter};
@@ -64,7 +63,7 @@ use deltas::{Local, Maker};
 use entries::{Entries, Split};
 use output::{FormerBytes, Written};
 use outputs::{Outputs, Shape};
-use pack::{Abandoned, DamagedKept, Piece};
+use pack::{Abandoned, DamagedKept};
 use referrers::Fate;
 use resolve::Resolver;
 use session::Session;
@@ -72,8 +71,6 @@ use sources::Sources;
 use wanted::Asked;
 use work::WorkFolder;
 
-/// How many pieces may wait for the writer: enough to keep it busy, little enough to stay small.
-const PIECES_WAITING_MAX: usize = 8;
 /// How many requests for manifests are under way at once, whatever the number of blob streams.
 const REQUESTS_AT_ONCE: usize = 16;
 
@@ -327,7 +324,7 @@ impl Planned {
             pack::write_payload(&outputs, waiting, &entries, &events)
         });
         let sent = async {
-            fetch::fetch_in_order(downloads, self.jobs, &pieces, Arc::clone(reporter)).await?;
+            fetch_in_order(downloads, self.jobs, &pieces, Arc::clone(reporter)).await?;
             pieces.send(Piece::Complete).await?;
             anyhow::Ok(())
         }

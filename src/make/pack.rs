@@ -9,43 +9,15 @@ use tokio::sync::mpsc;
 
 use crate::digest::Digest;
 use crate::failure::FromRegistry;
+use crate::fetch::{Checker, NewEntry, Parts, Piece};
 use crate::payload::Writer;
 use crate::progress::{Arrival, Event, Reporter};
 
-use super::check::{Checker, Parts};
 use super::entries::{Content, Entries, Part};
 use super::output::{Output, Written};
 use super::outputs::Outputs;
 
 const CANNOT_WRITE: &str = "cannot write the payload";
-
-/// What comes next in the payload. The small entries come by themselves.
-pub(super) enum Piece {
-    /// What brings a blob begins.
-    Begin(NewEntry),
-    /// The next bytes of it.
-    Bytes(Vec<Bytes>),
-    /// The next bytes of it, which a former run wrote.
-    Kept(Vec<Bytes>),
-    /// It ends.
-    End,
-    /// Everything is there; nothing comes after this.
-    Complete,
-}
-
-/// A blob as it is, or the delta that rebuilds it.
-#[derive(Clone, Debug)]
-pub(super) struct NewEntry {
-    /// Its place among the contents of the payload.
-    pub(super) content: usize,
-    pub(super) size_bytes: u64,
-    /// The digest of these bytes.
-    pub(super) digest: Digest,
-    /// The blob that they bring.
-    pub(super) blob: Digest,
-    /// The image that this is carried for.
-    pub(super) image: String,
-}
 
 /// What a former run wrote and what it took up again are not the blob that was expected.
 #[derive(Debug, thiserror::Error)]

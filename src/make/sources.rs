@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::digest::Digest;
+use crate::fetch::{Download, KeptBytes, NewEntry, Source};
 use crate::manifest::Descriptor;
 use crate::payload::Payload;
 use crate::plan::{Baseline, ForeignLayers, HeldBlob, Plan, PlannedBlob};
@@ -15,9 +16,7 @@ use crate::registry::{Registries, RemoteBlob};
 
 use super::deltas::{Local, Sourced};
 use super::entries::{Content, Entries};
-use super::fetch::{Download, KeptBytes, Source};
 use super::outputs::Outputs;
-use super::pack::NewEntry;
 use super::request::DeltaRequest;
 
 /// The blobs of `baseline` that somebody at the connected side may have.

@@ -41,26 +41,37 @@ pub fn index_json(
 ) -> Result<Vec<u8>, serde_json::Error> {
     let by_digest: BTreeMap<&Digest, &ManifestEntry> =
         manifests.iter().map(|manifest| (&manifest.digest, manifest)).collect();
-    let named: Vec<Named<'_>> = images.iter().flat_map(names_of).collect();
+    let described = |named: Named<'_>| {
+        let manifest = by_digest.get(named.digest)?;
+        let (media_type, digest) = (manifest.media_type.clone(), manifest.digest.clone());
+        Some((named.reference, Descriptor::new(media_type, digest, manifest.size)))
+    };
+    let named: Vec<_> = images.iter().flat_map(names_of).filter_map(described).collect();
+    index_of(&named)
+}
+
+/// The bytes of an `index.json` that names these manifests so.
+///
+/// # Errors
+/// As [`index_json`].
+pub fn index_of(named: &[(Reference, Descriptor)]) -> Result<Vec<u8>, serde_json::Error> {
     let mut uses: BTreeMap<&Tag, usize> = BTreeMap::new();
-    for tag in named.iter().filter_map(|named| named.reference.tag.as_ref()) {
+    for tag in named.iter().filter_map(|(reference, _)| reference.tag.as_ref()) {
         *uses.entry(tag).or_default() += 1;
     }
     let mut descriptors: Vec<Descriptor> = Vec::new();
-    for named in &named {
-        let Some(manifest) = by_digest.get(named.digest) else { continue };
-        let full = named.reference.to_string();
+    for (reference, descriptor) in named {
+        let full = reference.to_string();
         let mut annotations = BTreeMap::from([(CONTAINERD_NAME.to_owned(), full.clone())]);
-        if let Some(tag) = &named.reference.tag {
+        if let Some(tag) = &reference.tag {
             let is_unique = uses.get(tag) == Some(&1);
             let ref_name = if is_unique { tag.to_string() } else { full };
             annotations.insert(REF_NAME.to_owned(), ref_name);
         }
-        let media_type = manifest.media_type.clone();
-        let mut descriptor = Descriptor::new(media_type, manifest.digest.clone(), manifest.size);
-        descriptor.annotations = annotations;
-        if !descriptors.contains(&descriptor) {
-            descriptors.push(descriptor);
+        let Descriptor { media_type, digest, size, .. } = descriptor.clone();
+        let named = Descriptor { annotations, ..Descriptor::new(media_type, digest, size) };
+        if !descriptors.contains(&named) {
+            descriptors.push(named);
         }
     }
     serde_json::to_vec(&OciIndex {

@@ -250,7 +250,7 @@ impl Sent {
         match how {
             Arrival::Present => self.present_blobs += 1,
             Arrival::Mounted => self.mounted_blobs += 1,
-            Arrival::Packed | Arrival::Read | Arrival::Verified => {}
+            Arrival::Packed | Arrival::Saved | Arrival::Read | Arrival::Verified => {}
             Arrival::Uploaded => {
                 self.uploaded_blobs += 1;
                 self.uploaded_bytes += bytes;

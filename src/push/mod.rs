@@ -20,6 +20,7 @@ mod tags;
 mod targets;
 mod volumes;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use crate::failure::{Hinted, Interrupted, Usage};
 use crate::payload::Payload;
 use crate::progress::Reporter;
 use crate::receipt::Receipt;
-use crate::registry::{Registries, Registry, UploadJournal, UploadOptions};
+use crate::registry::{Connections, Registries, Registry, UploadJournal, UploadOptions};
 use crate::replace::Replacement;
 use crate::units::count;
 use crate::verify;
@@ -113,6 +114,8 @@ async fn push(
         verify_everything(&payload, &reporter).await?;
     }
     let PushRequest { connections, credentials, .. } = request;
+    // What is there is asked of the registry itself, and written to it.
+    let connections = Connections { mirrors: BTreeMap::new(), ..connections };
     let registries = Registries::new(connections, credentials, Arc::clone(&reporter));
     let registry = registries.registry(&request.registry)?;
     let push = Push {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::error::{Failure, Identity, Kind, Refusal, Trouble};
 use super::http::{Http, Method, StatusCode, Url, authority, headers, resolve, transport};
 use super::retry::retry_after;
+use super::throttle::Limits;
 
 /// Enough for an error's code and message.
 const ERROR_BODY_MAX_BYTES: u64 = 64 * 1024;
@@ -23,6 +24,7 @@ pub(super) struct Response {
     url: Url,
     http: Arc<Http>,
     identity: Identity,
+    limits: Limits,
 }
 
 impl Response {
@@ -31,8 +33,9 @@ impl Response {
         url: Url,
         http: Arc<Http>,
         identity: Identity,
+        limits: Limits,
     ) -> Self {
-        Self { inner, url, http, identity }
+        Self { inner, url, http, identity, limits }
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -84,14 +87,14 @@ impl Response {
 
     /// The next piece of the body, none at its end. Can be dropped while it waits.
     pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
-        self.http.throttle.ready().await;
+        self.limits.ready().await;
         let limit = self.http.connections.stall_timeout;
         let read = match tokio::time::timeout(limit, self.inner.chunk()).await {
             Ok(read) => read.map_err(transport),
             Err(_) => Err(Kind::Transport { trouble: Trouble::Stalled(limit), source: None }),
         };
         let piece = read.map_err(|kind| self.failure(kind))?;
-        self.http.throttle.spend(piece.as_ref().map_or(0, Bytes::len));
+        self.limits.spend(piece.as_ref().map_or(0, Bytes::len));
         Ok(piece)
     }
 

@@ -13,6 +13,7 @@ use super::answer::Response;
 use super::client::Registry;
 use super::error::{Error, Kind, Subject};
 use super::http::{Http, Method, Request, Url, authority, headers, same_origin};
+use super::mirrored::{Asked, Turn};
 use super::range::{self, Found};
 use super::stream::{BlobStream, Rest};
 use crate::manifest::Descriptor;
@@ -48,10 +49,10 @@ enum Origin {
 /// Where the blob was found to lie.
 #[derive(Clone, PartialEq, Eq)]
 enum Address {
-    /// At the registry itself.
-    Origin,
-    /// Where the registry sent us.
-    At(Url),
+    /// At this registry itself, or at this mirror.
+    Origin(RegistryHost),
+    /// Where that registry sent us.
+    At(Url, Option<RegistryHost>),
 }
 
 impl RemoteBlob {
@@ -124,22 +125,28 @@ impl RemoteBlob {
     /// Asks where the blob is known to lie, or its origin. Only one asks the origin for the first time;
     /// the others wait for what it learns.
     async fn request(&self, range: &Range<u64>) -> Result<Response, Error> {
+        let mut known = None;
         for _ in 0..ADDRESS_CHANGES_MAX {
             let mut address = self.0.address.lock().await;
             match address.clone() {
-                None => return self.ask_origin(range, &mut address).await,
-                Some(Address::Origin) => break,
-                Some(Address::At(url)) => {
+                None => return self.ask_origin(range, None, &mut address).await,
+                Some(Address::Origin(host)) => {
+                    known = Some(host);
+                    break;
+                }
+                Some(Address::At(url, host)) => {
                     drop(address);
-                    match self.ask_at(url.clone(), range).await {
-                        Err(error) if is_refused(&error) => self.forget(&Address::At(url)).await,
+                    match self.ask_at(url.clone(), host.clone(), range).await {
+                        Err(error) if is_refused(&error) => {
+                            self.forget(&Address::At(url, host)).await;
+                        }
                         answer => return answer,
                     }
                 }
             }
         }
         let mut address = None;
-        let answer = self.ask_origin(range, &mut address).await;
+        let answer = self.ask_origin(range, known.as_ref(), &mut address).await;
         if address.is_some() {
             *self.0.address.lock().await = address;
         }
@@ -161,8 +168,14 @@ impl RemoteBlob {
         request.with(headers::RANGE, &format!("bytes={}-{}", range.start, range.end - 1))
     }
 
-    async fn ask_at(&self, url: Url, range: &Range<u64>) -> Result<Response, Error> {
-        let sent = self.0.http.send(&self.request_for(url, range), None).await;
+    async fn ask_at(
+        &self,
+        url: Url,
+        on_behalf_of: Option<RegistryHost>,
+        range: &Range<u64>,
+    ) -> Result<Response, Error> {
+        let request = Request { on_behalf_of, ..self.request_for(url, range) };
+        let sent = self.0.http.send(&request, None).await;
         let response = sent.map_err(|failure| self.0.subject.error(failure))?;
         if response.status().is_success() {
             return Ok(response);
@@ -170,23 +183,47 @@ impl RemoteBlob {
         Err(self.0.subject.error(response.refusal().await))
     }
 
+    /// Asks the registry or its mirrors, `known` first.
     async fn ask_origin(
         &self,
         range: &Range<u64>,
+        known: Option<&RegistryHost>,
         address: &mut Option<Address>,
     ) -> Result<Response, Error> {
         let (registry, repository) = match &self.0.origin {
             Origin::Registry(registry, repository) => (registry, repository),
             Origin::Foreign(urls) => return self.ask_in_turn(urls, range, address).await,
         };
+        let mut turn = Turn::new(registry, Some(repository));
+        if let Some(known) = known {
+            turn.begin_at(known);
+        }
+        loop {
+            let place = turn.place();
+            let name = place.name(repository);
+            let answer = self.ask_registry(&place.registry, &name, range, address).await;
+            if let Some(answer) = turn.settled(answer, Asked::Once) {
+                return answer;
+            }
+        }
+    }
+
+    async fn ask_registry(
+        &self,
+        registry: &Registry,
+        repository: &RepositoryName,
+        range: &Range<u64>,
+        address: &mut Option<Address>,
+    ) -> Result<Response, Error> {
         let mut ask = registry.ask_blob(Method::GET, repository, &self.0.descriptor.digest).await?;
         let url = ask.request.url.clone();
         ask.request = self.request_for(url.clone(), range);
         let response = registry.answer_once(&ask).await?;
+        let host = registry.host().clone();
         *address = Some(if same_origin(response.url(), &url) {
-            Address::Origin
+            Address::Origin(host)
         } else {
-            Address::At(response.url().clone())
+            Address::At(response.url().clone(), Some(host))
         });
         Ok(response)
     }
@@ -199,9 +236,9 @@ impl RemoteBlob {
     ) -> Result<Response, Error> {
         let mut kept: Option<Error> = None;
         for url in urls {
-            match self.ask_at(url.clone(), range).await {
+            match self.ask_at(url.clone(), None, range).await {
                 Ok(response) => {
-                    *address = Some(Address::At(response.url().clone()));
+                    *address = Some(Address::At(response.url().clone(), None));
                     return Ok(response);
                 }
                 // What may pass by is worth more than what will not.

@@ -18,6 +18,8 @@ use super::connection::{Connections, Scheme};
 use super::credentials::CredentialStore;
 use super::error::{Error, Kind, Subject, Trouble};
 use super::http::{Http, Method, Request, Url, headers, same_origin};
+use super::mirror::Mirror;
+use super::mirrored::{Asked, Copy, Mirrored, Turn};
 use super::retry::Attempts;
 use crate::manifest::Descriptor;
 use crate::progress::Reporter;
@@ -28,6 +30,8 @@ pub struct Registries {
     http: Arc<Http>,
     credentials: Arc<CredentialStore>,
     known: Mutex<HashMap<RegistryHost, Registry>>,
+    /// Those with mirrors.
+    mirrored: Mutex<HashMap<RegistryHost, Registry>>,
 }
 
 impl Registries {
@@ -41,14 +45,36 @@ impl Registries {
             http: Arc::new(Http::new(connections, reporter)),
             credentials: Arc::new(credentials),
             known: Mutex::default(),
+            mirrored: Mutex::default(),
         }
     }
 
-    /// The client of `host`, always the same one. Nothing is sent yet.
+    /// The client of `host`, always the same one. Where the settings name mirrors it reads from them.
+    /// Nothing is sent yet.
     ///
     /// # Errors
-    /// If the settings for this host are of no use.
+    /// If the settings for this host, or for a mirror of it, are of no use.
     pub fn registry(&self, host: &RegistryHost) -> Result<Registry, Error> {
+        let Some(mirrors) = self.http.connections.mirrors.get(host) else {
+            return self.direct(host);
+        };
+        let mut mirrored = self.mirrored.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(registry) = mirrored.get(host) {
+            return Ok(registry.clone());
+        }
+        let copy = |mirror: &Mirror| {
+            let registry = self.direct(&mirror.host)?;
+            Ok(Arc::new(Copy::new(registry, mirror.prefix.clone())))
+        };
+        let copies = mirrors.mirrors.iter().map(copy).collect::<Result<_, Error>>()?;
+        let of = Arc::new(Mirrored { copies, original: mirrors.original });
+        let registry = Registry { mirrored: Some(of), ..self.direct(host)? };
+        mirrored.insert(host.clone(), registry.clone());
+        Ok(registry)
+    }
+
+    /// The client of `host` itself.
+    fn direct(&self, host: &RegistryHost) -> Result<Registry, Error> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(registry) = known.get(host) {
             return Ok(registry.clone());
@@ -75,7 +101,11 @@ impl fmt::Debug for Registries {
 
 /// One registry. A clone is the same client: it shares tokens, connections and what was learned.
 #[derive(Clone)]
-pub struct Registry(Arc<Inner>);
+pub struct Registry {
+    inner: Arc<Inner>,
+    /// What is read in its place.
+    mirrored: Option<Arc<Mirrored>>,
+}
 
 struct Inner {
     host: RegistryHost,
@@ -88,7 +118,7 @@ struct Inner {
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Registry").field(&self.0.host.as_str()).finish()
+        f.debug_tuple("Registry").field(&self.inner.host.as_str()).finish()
     }
 }
 
@@ -147,24 +177,44 @@ impl Registry {
         let auth = Auth::new(Arc::clone(&http), host.clone(), credentials);
         let scheme = connection.scheme;
         let host = host.clone();
-        Ok(Self(Arc::new(Inner { host, http, auth, scheme, base, quota: Mutex::default() })))
+        let inner = Inner { host, http, auth, scheme, base, quota: Mutex::default() };
+        Ok(Self { inner: Arc::new(inner), mirrored: None })
     }
 
     /// The registry's name.
     pub fn host(&self) -> &RegistryHost {
-        &self.0.host
+        &self.inner.host
     }
 
     /// What the registry last said about the pulls that it still allows.
     pub fn pull_quota(&self) -> Option<PullQuota> {
-        *self.0.quota.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.inner.quota.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks whether this is a registry that lets us in (`GET /v2/`).
+    /// This registry, whatever mirrors it has.
+    pub(super) fn direct(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), mirrored: None }
+    }
+
+    pub(super) fn mirrored(&self) -> Option<&Mirrored> {
+        self.mirrored.as_deref()
+    }
+
+    /// Asks whether this is a registry that lets us in (`GET /v2/`), or one of its mirrors.
     ///
     /// # Errors
     /// Whatever keeps it from saying yes.
     pub async fn check(&self) -> Result<(), Error> {
+        let mut turn = Turn::new(self, None);
+        loop {
+            let answer = turn.place().registry.check_here().await;
+            if let Some(answer) = turn.settled(answer, Asked::Often) {
+                return answer;
+            }
+        }
+    }
+
+    async fn check_here(&self) -> Result<(), Error> {
         let subject = self.subject("its API at `/v2/`");
         let ask = self.ask(Method::GET, Access::registry(), "", subject).await?;
         self.answer(&ask).await?.finish().await;
@@ -172,16 +222,16 @@ impl Registry {
     }
 
     pub(super) fn http(&self) -> &Arc<Http> {
-        &self.0.http
+        &self.inner.http
     }
 
     pub(super) fn subject(&self, thing: impl Into<String>) -> Subject {
-        Subject::new(&self.0.host, thing)
+        Subject::new(&self.inner.host, thing)
     }
 
     /// The repository as this registry's addresses and scopes name it.
     pub(super) fn api_name<'a>(&self, repository: &'a RepositoryName) -> Cow<'a, RepositoryName> {
-        let short = self.0.host.is_docker_hub() && !repository.as_str().contains('/');
+        let short = self.inner.host.is_docker_hub() && !repository.as_str().contains('/');
         match short.then(|| repository.under("library")) {
             Some(Ok(full)) => Cow::Owned(full),
             _ => Cow::Borrowed(repository),
@@ -204,15 +254,15 @@ impl Registry {
 
     /// The registry's address. A registry on this machine is asked once whether it speaks TLS.
     pub(super) async fn base(&self) -> Result<&Url, Error> {
-        self.0.base.get_or_try_init(|| self.find_base()).await
+        self.inner.base.get_or_try_init(|| self.find_base()).await
     }
 
     async fn find_base(&self) -> Result<Url, Error> {
         let subject = self.subject("its API at `/v2/`");
-        let secure = base_url("https", &self.0.host).map_err(|kind| subject.error(kind))?;
-        let mut attempts = self.0.http.attempts();
+        let secure = base_url("https", &self.inner.host).map_err(|kind| subject.error(kind))?;
+        let mut attempts = self.inner.http.attempts();
         loop {
-            let sent = self.0.http.send(&Request::get(secure.clone()), None).await;
+            let sent = self.inner.http.send(&Request::get(secure.clone()), None).await;
             let error = match sent.map_err(|failure| subject.error(failure)) {
                 Ok(response) => {
                     response.finish().await;
@@ -221,8 +271,8 @@ impl Registry {
                 Err(error) => error,
             };
             let is_plain = matches!(error.trouble(), Some(Trouble::NotTls | Trouble::TlsEnded));
-            if self.0.scheme == Scheme::HttpsOrHttp && is_plain {
-                return base_url("http", &self.0.host).map_err(|kind| subject.error(kind));
+            if self.inner.scheme == Scheme::HttpsOrHttp && is_plain {
+                return base_url("http", &self.inner.host).map_err(|kind| subject.error(kind));
             }
             attempts.pause_after(error).await?;
         }
@@ -230,7 +280,7 @@ impl Registry {
 
     /// Asks, and asks again while failures pass by. The answer is a success.
     pub(super) async fn answer(&self, ask: &Ask) -> Result<Response, Error> {
-        self.answer_within(self.0.http.attempts(), ask).await
+        self.answer_within(self.inner.http.attempts(), ask).await
     }
 
     /// Asks as [`Self::answer`] does, as often as `attempts` says.
@@ -249,7 +299,7 @@ impl Registry {
 
     /// Asks as [`Self::answer`] does, and reads the answer's body too.
     pub(super) async fn read(&self, ask: &Ask, limit: u64) -> Result<(Response, Bytes), Error> {
-        let mut attempts = self.0.http.attempts();
+        let mut attempts = self.inner.http.attempts();
         loop {
             let error = match self.answer_once(ask).await {
                 Ok(mut response) => match response.bytes(limit).await {
@@ -279,11 +329,11 @@ impl Registry {
 
     async fn authorized(&self, ask: &Ask) -> Result<Response, Error> {
         let base = self.base().await?;
-        let auth = &self.0.auth;
+        let auth = &self.inner.auth;
         // A session may live at another address: that one gets nothing of ours.
         let is_own = same_origin(&ask.request.url, base);
         let known = if is_own { auth.known(&ask.access, base).await? } else { None };
-        let sent = self.0.http.send(&ask.request, known.as_ref()).await;
+        let sent = self.inner.http.send(&ask.request, known.as_ref()).await;
         let response = sent.map_err(|failure| ask.subject.error(failure))?;
         // Only the registry itself may ask for credentials, not what it redirects to.
         if response.status() != 401 || !same_origin(response.url(), base) || !is_own {
@@ -293,7 +343,7 @@ impl Registry {
         let better = auth.answer(&challenges, &ask.access, base, known.as_ref()).await?;
         let Some(better) = better else { return Ok(response) };
         response.finish().await;
-        let sent = self.0.http.send(&ask.request, Some(&better)).await;
+        let sent = self.inner.http.send(&ask.request, Some(&better)).await;
         sent.map_err(|failure| ask.subject.error(failure))
     }
 
@@ -303,7 +353,7 @@ impl Registry {
         if let (Some(limit), Some(remaining)) = (limit, remaining)
             && let Some(quota) = PullQuota::read(limit, remaining)
         {
-            *self.0.quota.lock().unwrap_or_else(PoisonError::into_inner) = Some(quota);
+            *self.inner.quota.lock().unwrap_or_else(PoisonError::into_inner) = Some(quota);
         }
     }
 }

@@ -7,7 +7,7 @@
 //! use the proxies of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`) except
 //! for hosts on this machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use reqwest::redirect;
 use self::certificates::{HostCertificates, Trust};
 pub use self::error::ConnectionError;
 pub use super::bounded_file::UnreadableFile;
+use super::mirror::Mirrors;
 use super::search_paths::SearchPaths;
 use crate::reference::RegistryHost;
 
@@ -57,6 +58,19 @@ pub struct Connections {
     pub retry: RetryPolicy,
     /// The most to move in a second, all hosts and both directions together.
     pub rate_limit_bytes_per_second: Option<u64>,
+    /// What is read in the place of registries. `push_payload` passes over it.
+    pub mirrors: BTreeMap<RegistryHost, Mirrors>,
+    /// What holds for one registry besides all of this.
+    pub hosts: BTreeMap<RegistryHost, HostSettings>,
+}
+
+/// The settings of one registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostSettings {
+    /// PEM files of authorities to trust besides the system's.
+    pub ca_files: Vec<PathBuf>,
+    /// The most to move in a second from and to this registry, both directions together.
+    pub rate_limit_bytes_per_second: Option<u64>,
 }
 
 impl Default for Connections {
@@ -73,6 +87,8 @@ impl Default for Connections {
             stall_timeout: Duration::from_secs(60),
             retry: RetryPolicy::default(),
             rate_limit_bytes_per_second: None,
+            mirrors: BTreeMap::new(),
+            hosts: BTreeMap::new(),
         }
     }
 }

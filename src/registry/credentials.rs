@@ -3,10 +3,11 @@
 //! The first of these that knows the host wins:
 //!
 //! 1. the login given for exactly this host ([`CredentialStore::with_explicit`]);
-//! 2. the file in `REGISTRY_AUTH_FILE`; without that variable `$XDG_RUNTIME_DIR/containers/auth.json`
+//! 2. the login that kharon's `config.toml` leads to ([`CredentialStore::with_referenced`]);
+//! 3. the file in `REGISTRY_AUTH_FILE`; without that variable `$XDG_RUNTIME_DIR/containers/auth.json`
 //!    (`/run/containers/UID/auth.json` without a session);
-//! 3. `$XDG_CONFIG_HOME/containers/auth.json`, by default below `~/.config`;
-//! 4. `$DOCKER_CONFIG/config.json`, by default below `~/.docker`.
+//! 4. `$XDG_CONFIG_HOME/containers/auth.json`, by default below `~/.config`;
+//! 5. `$DOCKER_CONFIG/config.json`, by default below `~/.docker`.
 //!
 //! This is skopeo's order (containers-auth.json(5)): podman's files before Docker's. Inside a file:
 //!
@@ -28,6 +29,7 @@ use serde::Deserialize;
 use self::auth_file::{AuthFile, Source};
 pub use self::error::CredentialError;
 use self::helper::{HelperName, Helpers};
+pub use self::referenced::{PasswordSource, Referenced};
 use super::bounded_file;
 pub use super::bounded_file::UnreadableFile;
 pub use super::search_paths::SearchPaths;
@@ -36,6 +38,7 @@ use crate::reference::{RegistryHost, RepositoryName};
 mod auth_file;
 mod error;
 mod helper;
+mod referenced;
 #[cfg(test)]
 mod tests;
 
@@ -90,6 +93,7 @@ pub enum Credentials {
 #[derive(Debug)]
 pub struct CredentialStore {
     explicit: HashMap<RegistryHost, Credentials>,
+    referenced: HashMap<RegistryHost, Referenced>,
     files: Vec<CredentialFile>,
     helpers: Helpers,
 }
@@ -135,6 +139,7 @@ impl CredentialStore {
         let files = [first, podman, docker].into_iter().flatten();
         Self {
             explicit: HashMap::new(),
+            referenced: HashMap::new(),
             files: files.map(|(path, on_missing)| CredentialFile { path, on_missing }).collect(),
             helpers: Helpers::new(paths.programs),
         }
@@ -144,6 +149,13 @@ impl CredentialStore {
     #[must_use]
     pub fn with_explicit(mut self, host: RegistryHost, credentials: Credentials) -> Self {
         self.explicit.insert(host, credentials);
+        self
+    }
+
+    /// Shows the login that `referenced` leads to to `host`, before what Docker's and podman's files say.
+    #[must_use]
+    pub fn with_referenced(mut self, host: RegistryHost, referenced: Referenced) -> Self {
+        self.referenced.insert(host, referenced);
         self
     }
 
@@ -159,6 +171,11 @@ impl CredentialStore {
     ) -> Result<Credentials, CredentialError> {
         if let Some(credentials) = self.explicit.get(host) {
             return Ok(credentials.clone());
+        }
+        if let Some(referenced) = self.referenced.get(host)
+            && let Some(credentials) = referenced.find(host, &self.helpers).await?
+        {
+            return Ok(credentials);
         }
         for file in &self.files {
             if let Some(credentials) = self.find_in(file, host, repository).await? {

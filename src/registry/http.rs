@@ -14,11 +14,11 @@ use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub(super) use reqwest::{Method, StatusCode, Url};
 
 use super::answer::Response;
-use super::connection::{Connection, Connections};
+use super::connection::{Connection, Connections, HostSettings};
 use super::error::{Failure, Identity, Kind, Trouble};
 use super::outgoing::{Outgoing, Waiting};
 use super::retry;
-use super::throttle::Throttle;
+use super::throttle::{Limits, Throttle};
 use crate::progress::Reporter;
 use crate::reference::RegistryHost;
 
@@ -48,7 +48,9 @@ const HANG_UPS: [io::ErrorKind; 2] = [io::ErrorKind::UnexpectedEof, io::ErrorKin
 pub(super) struct Http {
     pub(super) connections: Connections,
     pub(super) reporter: Arc<dyn Reporter>,
-    pub(super) throttle: Arc<Throttle>,
+    throttle: Arc<Throttle>,
+    /// The limits of single registries.
+    host_throttles: HashMap<RegistryHost, Arc<Throttle>>,
     /// By origin: scheme, host and port.
     peers: Mutex<HashMap<String, Peer>>,
 }
@@ -76,6 +78,8 @@ pub(super) struct Request {
     pub(super) body: Body,
     /// How much longer than usual the answer may take.
     pub(super) patience: Duration,
+    /// The registry that sent us to this address, where it is not its own.
+    pub(super) on_behalf_of: Option<RegistryHost>,
 }
 
 /// What a request carries.
@@ -89,7 +93,8 @@ pub(super) enum Body {
 impl Request {
     pub(super) fn new(method: Method, url: Url) -> Self {
         let headers = HeaderMap::new();
-        Self { method, url, headers, body: Body::Empty, patience: Duration::ZERO }
+        let body = Body::Empty;
+        Self { method, url, headers, body, patience: Duration::ZERO, on_behalf_of: None }
     }
 
     pub(super) fn get(url: Url) -> Self {
@@ -141,7 +146,23 @@ impl Authorization {
 impl Http {
     pub(super) fn new(connections: Connections, reporter: Arc<dyn Reporter>) -> Self {
         let throttle = Arc::new(Throttle::new(connections.rate_limit_bytes_per_second));
-        Self { connections, reporter, throttle, peers: Mutex::default() }
+        let of_host = |(host, settings): (&RegistryHost, &HostSettings)| {
+            let rate = settings.rate_limit_bytes_per_second?;
+            Some((host.clone(), Arc::new(Throttle::new(Some(rate)))))
+        };
+        let host_throttles = connections.hosts.iter().filter_map(of_host).collect();
+        Self { connections, reporter, throttle, host_throttles, peers: Mutex::default() }
+    }
+
+    /// What holds for `request`: the limit of the registry on whose behalf it is sent.
+    fn limits(&self, request: &Request) -> Limits {
+        let mut host = None;
+        if !self.host_throttles.is_empty() {
+            let own = || authority(&request.url).parse().ok();
+            let registry = request.on_behalf_of.clone().or_else(own);
+            host = registry.and_then(|registry| self.host_throttles.get(&registry).cloned());
+        }
+        Limits { all: Arc::clone(&self.throttle), host }
     }
 
     pub(super) fn attempts(&self) -> retry::Attempts {
@@ -192,7 +213,8 @@ impl Http {
             let sent = self.send_to(url.clone(), request, trusted).await;
             let inner = sent.map_err(|kind| Failure { kind, at: at() })?;
             let identity = trusted.map_or(Identity::Anonymous, |trusted| trusted.identity);
-            let response = Response::new(inner, url.clone(), Arc::clone(self), identity);
+            let limits = self.limits(request);
+            let response = Response::new(inner, url.clone(), Arc::clone(self), identity, limits);
             if !follows || !is_redirect(response.status()) {
                 return Ok(response);
             }
@@ -224,7 +246,7 @@ impl Http {
             Body::Bytes(bytes) => within(limit, sent.body(bytes.clone())).await,
             Body::Stream(outgoing) => {
                 let _stop = StopOnDrop(outgoing);
-                let pieces = outgoing.begin(Arc::clone(&self.throttle));
+                let pieces = outgoing.begin(self.limits(request));
                 let sent = sent.body(reqwest::Body::wrap_stream(pieces));
                 self.watch(outgoing, limit, sent).await
             }

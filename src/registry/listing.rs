@@ -15,6 +15,7 @@ use super::client::{Ask, Registry};
 use super::error::{Error, Kind};
 use super::http::{Method, headers, resolve, same_origin};
 use super::manifests::unless_not_found;
+use super::mirrored::{Asked, Turn};
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, MediaType};
 use crate::reference::{RepositoryName, Tag};
@@ -49,6 +50,19 @@ impl Registry {
     /// # Errors
     /// Whatever keeps the registry from listing them, as many do by design; more than a million of them.
     pub async fn repositories(&self) -> Result<Vec<RepositoryName>, Error> {
+        let mut turn = Turn::new(self, None);
+        loop {
+            let answer = turn.place().registry.repositories_here().await;
+            let names = answer.map(|names: Vec<RepositoryName>| {
+                names.into_iter().filter_map(|name| turn.place().original_name(name)).collect()
+            });
+            if let Some(names) = turn.settled(names, Asked::Often) {
+                return names;
+            }
+        }
+    }
+
+    async fn repositories_here(&self) -> Result<Vec<RepositoryName>, Error> {
         let path = format!("_catalog?n={NAMES_PER_PAGE}");
         let subject = self.subject("its list of repositories");
         let ask = self.ask(Method::GET, Access::catalog(), &path, subject).await?;
@@ -62,10 +76,22 @@ impl Registry {
     /// Whatever keeps the registry from listing them; more than a million of them.
     pub async fn tags(&self, repository: &RepositoryName) -> Result<Option<Vec<Tag>>, Error> {
         let name = self.api_name(repository);
+        let mut turn = Turn::new(self, Some(&name));
+        loop {
+            let place = turn.place();
+            let answer = place.registry.tags_here(&place.name(&name)).await;
+            if let Some(answer) = turn.settled(answer, Asked::Often) {
+                return unless_not_found(answer);
+            }
+        }
+    }
+
+    async fn tags_here(&self, repository: &RepositoryName) -> Result<Vec<Tag>, Error> {
+        let name = self.api_name(repository);
         let subject = self.subject(format!("the tags of `{name}`"));
         let path = format!("{name}/tags/list?n={NAMES_PER_PAGE}");
         let ask = self.ask(Method::GET, Access::pull(&name), &path, subject).await?;
-        unless_not_found(self.names(ask, "a list of tags").await)
+        self.names(ask, "a list of tags").await
     }
 
     /// The names on all pages that are valid, each once.
@@ -116,6 +142,26 @@ impl Registry {
     /// Whatever keeps the registry from listing them, though it has the list; more than ten thousand
     /// of them.
     pub async fn referrers(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Referrers, Error> {
+        let name = self.api_name(repository);
+        let mut turn = Turn::new(self, Some(&name));
+        loop {
+            let place = turn.place();
+            let answer = place.registry.referrers_here(&place.name(&name), digest).await;
+            // A mirror without the list says nothing of what refers to it.
+            if matches!(answer, Ok(Referrers::NoApi)) && turn.skip() {
+                continue;
+            }
+            if let Some(answer) = turn.settled(answer, Asked::Often) {
+                return answer;
+            }
+        }
+    }
+
+    async fn referrers_here(
         &self,
         repository: &RepositoryName,
         digest: &Digest,

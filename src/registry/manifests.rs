@@ -5,6 +5,7 @@ use super::answer::Response;
 use super::client::{Ask, Registry};
 use super::error::{Error, Kind, Subject};
 use super::http::{Body, Method, headers};
+use super::mirrored::{Asked, Turn};
 use crate::digest::{Digest, Mismatch};
 use crate::manifest::{MANIFEST_MAX_BYTES, Manifest, MediaType};
 use crate::reference::{RepositoryName, TagOrDigest};
@@ -75,6 +76,22 @@ impl Registry {
         repository: &RepositoryName,
         which: &TagOrDigest,
     ) -> Result<Manifest, Error> {
+        let name = self.api_name(repository);
+        let mut turn = Turn::new(self, Some(&name));
+        loop {
+            let place = turn.place();
+            let answer = place.registry.manifest_here(&place.name(&name), which).await;
+            if let Some(answer) = turn.settled(answer, Asked::Often) {
+                return answer;
+            }
+        }
+    }
+
+    async fn manifest_here(
+        &self,
+        repository: &RepositoryName,
+        which: &TagOrDigest,
+    ) -> Result<Manifest, Error> {
         let mut ask = self.ask_manifest(Method::GET, Access::pull, repository, which).await?;
         ask.request = ask.request.with(headers::ACCEPT, ACCEPT);
         let (response, raw) = self.read(&ask, MANIFEST_MAX_BYTES).await?;
@@ -118,14 +135,30 @@ impl Registry {
         repository: &RepositoryName,
         which: &TagOrDigest,
     ) -> Result<Option<ManifestHead>, Error> {
+        let name = self.api_name(repository);
+        let mut turn = Turn::new(self, Some(&name));
+        loop {
+            let place = turn.place();
+            let answer = place.registry.head_here(&place.name(&name), which).await;
+            if let Some(answer) = turn.settled(answer, Asked::Often) {
+                return unless_not_found(answer);
+            }
+        }
+    }
+
+    async fn head_here(
+        &self,
+        repository: &RepositoryName,
+        which: &TagOrDigest,
+    ) -> Result<ManifestHead, Error> {
         let mut ask = self.ask_manifest(Method::HEAD, Access::pull, repository, which).await?;
         ask.request = ask.request.with(headers::ACCEPT, ACCEPT);
-        let response = unless_not_found(self.answer(&ask).await)?;
-        Ok(response.map(|response| ManifestHead {
+        let response = self.answer(&ask).await?;
+        Ok(ManifestHead {
             digest: digest_of(&response),
             media_type: media_type_of(&response),
             size: response.number(headers::CONTENT_LENGTH),
-        }))
+        })
     }
 
     /// The digest that a tag or digest names, none if it names nothing. A registry that does not tell

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::time::Instant;
 
-use super::throttle::Throttle;
+use super::throttle::Limits;
 
 /// Small enough that progress and stalls show on a slow line, large enough to cost nothing on a fast
 /// one.
@@ -86,7 +86,7 @@ impl Outgoing {
     }
 
     /// Begins a new attempt.
-    pub(super) fn begin(&self, throttle: Arc<Throttle>) -> Pieces {
+    pub(super) fn begin(&self, limits: Limits) -> Pieces {
         let attempt = {
             let mut meter = lock(&self.meter);
             meter.attempt += 1;
@@ -100,7 +100,7 @@ impl Outgoing {
             pending: Bytes::new(),
             attempt,
             meter: Arc::clone(&self.meter),
-            throttle,
+            limits,
         };
         stream::unfold(flow, |mut flow| async move {
             let piece = flow.next().await?;
@@ -115,7 +115,7 @@ struct Flow {
     pending: Bytes,
     attempt: u64,
     meter: Arc<Mutex<Meter>>,
-    throttle: Arc<Throttle>,
+    limits: Limits,
 }
 
 impl Flow {
@@ -123,7 +123,7 @@ impl Flow {
         if self.mark(|meter| meter.waits_for_source = true).is_none() {
             return Some(Err(given_up()));
         }
-        self.throttle.ready().await;
+        self.limits.ready().await;
         while self.pending.is_empty() {
             match self.input.next().await? {
                 Ok(bytes) => self.pending = bytes,
@@ -139,7 +139,7 @@ impl Flow {
         if taken.is_none() {
             return Some(Err(given_up()));
         }
-        self.throttle.spend(piece.len());
+        self.limits.spend(piece.len());
         Some(Ok(piece))
     }
 

@@ -1,6 +1,7 @@
-//! The limit of all transfers of a run together: one bucket of tokens, both directions.
+//! The limit of all transfers of a run together, and of those of one registry: buckets of tokens, both
+//! directions.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -53,6 +54,33 @@ impl Throttle {
             #[expect(clippy::cast_precision_loss, reason = "a piece is small")]
             let bytes = bytes as f64;
             self.bucket.lock().unwrap_or_else(PoisonError::into_inner).balance_bytes -= bytes;
+        }
+    }
+}
+
+/// All limits that hold for one transfer.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    /// That of the run.
+    pub(super) all: Arc<Throttle>,
+    /// That of the registry.
+    pub(super) host: Option<Arc<Throttle>>,
+}
+
+impl Limits {
+    /// Waits until the bytes that passed so far are paid for.
+    pub(super) async fn ready(&self) {
+        self.all.ready().await;
+        if let Some(host) = &self.host {
+            host.ready().await;
+        }
+    }
+
+    /// Pays for bytes that passed.
+    pub(super) fn spend(&self, bytes: usize) {
+        self.all.spend(bytes);
+        if let Some(host) = &self.host {
+            host.spend(bytes);
         }
     }
 }

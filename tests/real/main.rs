@@ -15,6 +15,7 @@ mod pipes;
 mod receipts;
 mod referrers;
 mod resume;
+mod saved;
 mod served;
 mod signed;
 mod sparse;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use kharon::progress::Silent;
-use kharon::registry::Registries;
 use kharon::registry::connection::Connections;
 use kharon::registry::credentials::CredentialStore;
+use kharon::registry::{HostSettings, Registries};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -37,6 +37,26 @@ async fn a_trusted_registry_on_this_machine_is_spoken_to_by_tls() {
     registry.check().await.unwrap_or_else(|error| panic!("{}", chain(&error)));
     // Once to learn that it is TLS, once to ask.
     assert_eq!(server.requests(), ["GET /v2/", "GET /v2/"]);
+}
+
+#[tokio::test]
+async fn authorities_of_one_registry_are_trusted_there_alone() {
+    let (server, _) = Server::start_tls(|_| Reply::new(200)).await;
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls");
+    let settings =
+        HostSettings { ca_files: vec![fixtures.join("authority.crt")], ..HostSettings::default() };
+    let registry = server.registry_with(|connections| {
+        let host = connections.plain_http.pop_first().expect("the server");
+        connections.hosts = [(host, settings.clone())].into();
+    });
+    registry.check().await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let registry = server.registry_with(|connections| {
+        connections.plain_http.clear();
+        let other = "other.example".parse().expect("a host");
+        connections.hosts = [(other, settings.clone())].into();
+    });
+    let error = registry.check().await.expect_err("not trusted");
+    assert!(error.to_string().contains("certificate"), "{error}");
 }
 
 #[tokio::test]

@@ -42,6 +42,9 @@ impl HostCertificates {
         if is_main || connections.main.is_none() {
             authority_files.extend_from_slice(&connections.ca_files);
         }
+        if let Some(settings) = connections.hosts.get(host) {
+            authority_files.extend_from_slice(&settings.ca_files);
+        }
         for directory in &connections.certs_directories {
             let folder = CertsFolder::list(&directory.join(host.as_str()))?;
             identity_files = folder.client_identity()?.or(identity_files);

@@ -19,6 +19,20 @@ pub enum CredentialError {
         /// The file.
         path: PathBuf,
     },
+    /// The variable that should hold the password is not set.
+    #[error("expected the password for `{host}` in the environment variable {name}, found none")]
+    VariableMissing {
+        /// Whose password it is.
+        host: RegistryHost,
+        /// The variable.
+        name: String,
+    },
+    /// The file that should hold a password does not.
+    #[error("expected a password on the first line of `{}`, found none", path.display())]
+    NoPassword {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file of credentials is not JSON of the shape that Docker and podman write.
     #[error(
         "expected the JSON of Docker or podman in `{}`, found something else in line {line}, column {column}",
@@ -110,6 +124,12 @@ impl CredentialError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unreadable(_) => None,
+            Self::VariableMissing { name, .. } => {
+                Some(format!("set {name}, or change `password-env` in config.toml"))
+            }
+            Self::NoPassword { .. } => {
+                Some("write it there, or change `password-file` in config.toml".to_owned())
+            }
             Self::Missing { .. } => Some(
                 "`podman login` writes the file; unset REGISTRY_AUTH_FILE to use the usual ones"
                     .to_owned(),

@@ -1,4 +1,4 @@
-//! The ordered queue of segments between the network and the payload.
+//! The ordered queue of segments between the network and the writer.
 //!
 //! Large blobs are cut into byte ranges. Up to `jobs` of them are fetched at once, each over its own
 //! connection, and their bytes are handed over in the order of the plan, so that one sequential
@@ -7,6 +7,7 @@
 //! order, so the segment that is due next always has its room and its connection.
 
 use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +24,7 @@ use crate::window::read_exact_at;
 
 use super::hedge::Raced;
 use super::pace::Pace;
-use super::pack::{NewEntry, Piece};
+use super::piece::{NewEntry, Piece};
 
 /// The bytes that may wait for their turn, all segments together.
 const BUFFER_BYTES: usize = 12 * 1024 * 1024;
@@ -41,30 +42,35 @@ const READS_AT_ONCE: usize = 2;
 /// The shortest piece a blob is cut into, and the room of a stream that cannot be cut.
 const SEGMENT_MIN_BYTES: u64 = 256 * 1024;
 
-/// What one large entry of the payload is made of.
-pub(super) struct Download {
-    pub(super) entry: NewEntry,
+/// What one large entry is made of.
+pub(crate) struct Download {
+    pub(crate) entry: NewEntry,
     /// What a former run wrote of it, from its beginning on.
-    pub(super) kept: Vec<KeptBytes>,
-    pub(super) source: Source,
+    pub(crate) kept: Vec<KeptBytes>,
+    pub(crate) source: Source,
 }
 
 /// Bytes of an entry in what a former run wrote.
 #[derive(Clone, Debug)]
-pub(super) struct KeptBytes {
-    pub(super) file: Arc<File>,
+pub(crate) struct KeptBytes {
+    pub(crate) file: Arc<File>,
     /// Where they begin in the file.
-    pub(super) start: u64,
-    pub(super) bytes: u64,
+    pub(crate) start: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Where the bytes of an entry are.
-pub(super) enum Source {
+pub(crate) enum Source {
     /// At a registry.
     Registry(RemoteBlob),
-    /// In a temporary file.
+    /// In a file, from its beginning on.
     File(Arc<File>),
+    /// Where a reader from any offset on can be had.
+    Reader(OpenAt),
 }
+
+/// Opens a content from an offset on.
+pub(crate) type OpenAt = Arc<dyn Fn(u64) -> io::Result<Box<dyn Read + Send>> + Send + Sync>;
 
 /// Whether the server of a blob gives byte ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +126,7 @@ struct Shared {
 ///
 /// # Errors
 /// The first error of a registry; an error without a message of interest if `pieces` is closed.
-pub(super) async fn fetch_in_order(
+pub(crate) async fn fetch_in_order(
     downloads: Vec<Download>,
     jobs: usize,
     pieces: &mpsc::Sender<Piece>,
@@ -223,7 +229,7 @@ async fn hand_over(
     pieces: &mpsc::Sender<Piece>,
     shared: &Shared,
 ) -> anyhow::Result<()> {
-    let closed = || anyhow!("the payload's writer has stopped");
+    let closed = || anyhow!("the writer has stopped");
     shared.due.store(lane.ordinal, Ordering::Relaxed);
     if let Some(begins) = lane.begins {
         pieces.send(begins).await.map_err(|_| closed())?;
@@ -284,7 +290,7 @@ impl Outlet {
         let permit = Arc::clone(&self.window).acquire_many_owned(length).await?;
         self.sender
             .send(Ok(Batch { pieces, _window: permit }))
-            .map_err(|_| anyhow!("the payload's writer has stopped"))
+            .map_err(|_| anyhow!("the writer has stopped"))
     }
 }
 
@@ -304,6 +310,7 @@ async fn fetch_segment(
         (None, Source::File(file)) => {
             read_range(file, segment.range.start, &segment, outlet, shared).await
         }
+        (None, Source::Reader(open)) => read_through(open, &segment, outlet, shared).await,
     };
     match fetched {
         Ok(()) => outlet.flush().await,
@@ -363,6 +370,31 @@ async fn read_range(
         drop(turn);
         hand_out(bytes, &segment.blob, outlet, shared).await?;
         at += length as u64;
+    }
+    Ok(())
+}
+
+/// Hands out the segment's bytes from a reader of its own.
+async fn read_through(
+    open: &OpenAt,
+    segment: &Segment,
+    outlet: &mut Outlet,
+    shared: &Shared,
+) -> anyhow::Result<()> {
+    let mut left = segment.range.end - segment.range.start;
+    let mut reader = open(segment.range.start)?;
+    while left > 0 {
+        let length = usize::try_from(left).map_or(BATCH_BYTES, |left| left.min(BATCH_BYTES));
+        let read = move || {
+            let mut bytes = vec![0; length];
+            reader.read_exact(&mut bytes).map(|()| (reader, Bytes::from(bytes)))
+        };
+        let turn = shared.reading.acquire().await?;
+        let (after, bytes) = tokio::task::spawn_blocking(read).await??;
+        drop(turn);
+        reader = after;
+        hand_out(bytes, &segment.blob, outlet, shared).await?;
+        left -= length as u64;
     }
     Ok(())
 }

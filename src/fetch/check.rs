@@ -23,19 +23,19 @@ enum Step {
 
 /// Whether a blob is written whole or in parts, each of which has a hash of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Parts {
+pub(crate) enum Parts {
     One,
     Several,
 }
 
 /// The near end of the thread that hashes.
-pub(super) struct Checker {
+pub(crate) struct Checker {
     steps: SyncSender<Step>,
     verdicts: Receiver<Verdict>,
 }
 
 impl Checker {
-    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>) -> Self {
+    pub(crate) fn start<'scope>(scope: &'scope Scope<'scope, '_>) -> Self {
         let (steps, waiting) = sync_channel(PIECES_WAITING_MAX);
         let (verdict, verdicts) = sync_channel(1);
         scope.spawn(move || check(&waiting, &verdict));
@@ -43,12 +43,12 @@ impl Checker {
     }
 
     /// A blob begins; its bytes follow.
-    pub(super) fn begin(&self, digest: Digest, size_bytes: u64, parts: Parts) {
+    pub(crate) fn begin(&self, digest: Digest, size_bytes: u64, parts: Parts) {
         self.send(Step::Begin { digest, size_bytes, parts });
     }
 
     /// The next bytes of the blob.
-    pub(super) fn take(&self, pieces: Vec<Bytes>) {
+    pub(crate) fn take(&self, pieces: Vec<Bytes>) {
         self.send(Step::Bytes(pieces));
     }
 
@@ -56,7 +56,7 @@ impl Checker {
     ///
     /// # Errors
     /// Only if the thread panicked.
-    pub(super) fn end_part(&self) -> Result<Verdict, RecvError> {
+    pub(crate) fn end_part(&self) -> Result<Verdict, RecvError> {
         self.send(Step::EndPart);
         self.verdicts.recv()
     }
@@ -65,7 +65,7 @@ impl Checker {
     ///
     /// # Errors
     /// Only if the thread panicked.
-    pub(super) fn end(&self) -> Result<Verdict, RecvError> {
+    pub(crate) fn end(&self) -> Result<Verdict, RecvError> {
         self.send(Step::End);
         self.verdicts.recv()
     }

@@ -1,0 +1,273 @@
+//! `kharon save`.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use kharon::failure::{ExitCode, Usage};
+use kharon::make::{self, DEFAULT_JOBS, ImageName};
+use kharon::payload::Payload;
+use kharon::platform::{InvalidPlatform, Platform};
+use kharon::progress::Reporter;
+use kharon::reference::RegistryHost;
+use kharon::registry::Registries;
+use kharon::save::{Existing, Layout, Origin, Platforms, SaveReport, SaveRequest, Target, save};
+use kharon::terminal::{self, Terminal};
+use kharon::units::{count, format_bytes};
+
+use super::access::{AccessArgs, Stdin};
+use super::baselines::BaselineArgs;
+use super::config;
+use super::mirrors::MirrorArgs;
+
+/// Files that make a folder one of images, instead of one of payloads.
+const FOLDER_MARKS: [&str; 2] = ["oci-layout", "catalog.json"];
+
+#[derive(Debug, Args)]
+#[command(
+    mut_arg("username", |argument| argument.visible_alias("user")),
+    mut_arg("login", |argument| argument.visible_alias("ilogin")),
+    mut_arg("baseline_repository", |argument| argument.requires("registry"))
+)]
+pub(crate) struct SaveArgs {
+    /// Images as `[registry/]repository[:tag][@digest]`, each also a comma-separated list; with `--from` all if
+    /// none is given
+    #[arg(value_name = "IMAGE", required_unless_present = "from")]
+    images: Vec<String>,
+    /// The tar to write, `-` is stdout; if not given, a name made of the image's
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["to", "tarname", "no_tar"])]
+    output: Option<PathBuf>,
+    /// Replace a tar that is there already, once the new one is whole
+    #[arg(long, conflicts_with_all = ["to", "no_tar"])]
+    force: bool,
+    /// Write into this folder instead of a tar
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["tarname", "no_tar"])]
+    to: Option<PathBuf>,
+    /// How the images lie in that folder: an OCI image layout, what the tar would hold, or one that many images
+    /// share, to which more can be added
+    #[arg(long, value_name = "LAYOUT", default_value = "oci", requires = "to")]
+    layout: LayoutArg,
+    /// Save this platform, or `all`; if not given, that of this machine
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<PlatformArg>,
+    /// Read the images from this payload (repeatable, volumes too), OCI image layout or merged folder instead of
+    /// registries
+    #[arg(long, value_name = "PAYLOAD")]
+    from: Vec<PathBuf>,
+    /// The registry of images that name none, Docker Hub if not given; with `--from`, the one that has what
+    /// the payload expects there
+    #[arg(short, long, value_name = "HOST")]
+    registry: Option<RegistryHost>,
+    /// How many transfers run at once
+    #[arg(short, long, value_name = "N", default_value_t = DEFAULT_JOBS)]
+    jobs: NonZeroUsize,
+    #[command(flatten)]
+    scripts: ScriptArgs,
+    #[command(flatten)]
+    baselines: BaselineArgs,
+    #[command(flatten)]
+    mirrors: MirrorArgs,
+    #[command(flatten)]
+    access: AccessArgs,
+}
+
+/// What scripts call things.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "As dockersave has them")]
+struct ScriptArgs {
+    /// The name of the tar, in the folder of `--working-dir`
+    #[arg(long, value_name = "NAME")]
+    tarname: Option<PathBuf>,
+    /// Where the tar is written if `-o` does not say it; the current folder if not given
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["output", "to"])]
+    working_dir: Option<PathBuf>,
+    /// Write a folder with what the tar would hold, as `--layout docker` does
+    #[arg(long, conflicts_with = "tarname")]
+    no_tar: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LayoutArg {
+    Oci,
+    Docker,
+    Merged,
+}
+
+#[derive(Clone, Debug)]
+enum PlatformArg {
+    All,
+    One(Platform),
+}
+
+impl FromStr for PlatformArg {
+    type Err = InvalidPlatform;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "all" { Ok(Self::All) } else { text.parse().map(Self::One) }
+    }
+}
+
+impl SaveArgs {
+    pub(crate) async fn run(&self, terminal: &Terminal) -> anyhow::Result<ExitCode> {
+        let default_registry = self.registry.clone().unwrap_or_else(RegistryHost::docker_hub);
+        let wanted = make::parse_images(&self.images, &default_registry)?;
+        let (target, name) = self.target(&wanted)?;
+        let request = SaveRequest {
+            wanted,
+            origin: self.origin(&default_registry, terminal).await?,
+            platforms: match &self.platform {
+                None => Platforms::Machine,
+                Some(PlatformArg::All) => Platforms::All,
+                Some(PlatformArg::One(platform)) => Platforms::One(platform.clone()),
+            },
+            target,
+            jobs: self.jobs,
+        };
+        let report = save(request, terminal.reporter()).await?;
+        terminal.finish();
+        tell(&report, &name, terminal.reporter().as_ref());
+        Ok(ExitCode::Done)
+    }
+
+    async fn origin(
+        &self,
+        default_registry: &RegistryHost,
+        terminal: &Terminal,
+    ) -> anyhow::Result<Origin> {
+        let is_folder = |path: &Path| FOLDER_MARKS.iter().any(|mark| path.join(mark).is_file());
+        if let [path] = self.from.as_slice()
+            && is_folder(path)
+        {
+            return Ok(Origin::Folder(path.clone()));
+        }
+        if let Some(path) = self.from.iter().find(|path| is_folder(path)) {
+            let message =
+                format!("`{}` is a folder of images beside other origins", path.display());
+            return Err(Usage::new(message).with_hint("save from it alone").into());
+        }
+        if self.from.is_empty() {
+            let config = config::read()?;
+            let connections =
+                self.mirrors.connections(&self.access, default_registry, &config, terminal)?;
+            let credentials =
+                self.access.credentials(default_registry, &config, Stdin::Free, terminal).await?;
+            let registries = Registries::new(connections, credentials, terminal.reporter());
+            return Ok(Origin::Registries(registries));
+        }
+        let paths = self.from.clone();
+        let open = move || Payload::open_each(&paths);
+        let payloads = tokio::task::spawn_blocking(open).await??;
+        Ok(Origin::Payloads {
+            payloads: payloads.into_iter().map(Arc::new).collect(),
+            registry: self.access.registry(self.registry.as_ref(), terminal).await?,
+            baselines: self.baselines.baselines(),
+        })
+    }
+
+    /// Where the images go, and what that is called.
+    fn target(&self, wanted: &[ImageName]) -> anyhow::Result<(Target, String)> {
+        if let Some(folder) = &self.to {
+            let layout = match self.layout {
+                LayoutArg::Oci => Layout::Oci,
+                LayoutArg::Docker => Layout::Docker,
+                LayoutArg::Merged => Layout::Merged,
+            };
+            return Ok(folder_target(folder.clone(), layout));
+        }
+        let ScriptArgs { tarname, working_dir, no_tar } = &self.scripts;
+        if let Some(path) = &self.output {
+            return tar_target(path, self.existing());
+        }
+        if let Some(folder) = working_dir {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("cannot create `{}`", folder.display()))?;
+        }
+        let inside = |name: &Path| working_dir.as_deref().unwrap_or(Path::new("")).join(name);
+        if let Some(name) = tarname {
+            return Ok(file_target(inside(name), self.existing()));
+        }
+        let [image] = wanted else {
+            return Err(Usage::new("several images have no one name for their file")
+                .with_hint("name it with `-o FILE.tar`, or a folder with `--to`")
+                .into());
+        };
+        let name = file_name(image);
+        if *no_tar {
+            return Ok(folder_target(inside(Path::new(&name)), Layout::Docker));
+        }
+        Ok(file_target(inside(Path::new(&format!("{name}.tar"))), self.existing()))
+    }
+
+    fn existing(&self) -> Existing {
+        if self.force { Existing::Replace } else { Existing::Refuse }
+    }
+}
+
+/// A tar at `path`, or on stdout.
+pub(super) fn tar_target(path: &Path, existing: Existing) -> anyhow::Result<(Target, String)> {
+    if path.as_os_str() != "-" {
+        return Ok(file_target(path.to_owned(), existing));
+    }
+    if terminal::stdout_is_terminal() {
+        return Err(Usage::new("a tar is not for a terminal")
+            .with_hint("name a file with `-o FILE.tar`, or pipe stdout elsewhere")
+            .into());
+    }
+    Ok((Target::Stream(Box::new(terminal::stdout_file()?)), "stdout".to_owned()))
+}
+
+fn file_target(path: PathBuf, existing: Existing) -> (Target, String) {
+    let name = path.display().to_string();
+    (Target::File(path, existing), name)
+}
+
+fn folder_target(path: PathBuf, layout: Layout) -> (Target, String) {
+    let name = path.display().to_string();
+    (Target::Folder(path, layout), name)
+}
+
+/// What a file is called after an image: `python:3.9` gives `python_3.9`.
+fn file_name(image: &ImageName) -> String {
+    let name = image.name.split('@').next().unwrap_or_default();
+    let digest = image.reference.digest.as_ref().filter(|_| image.reference.tag.is_none());
+    let name = digest.map_or_else(|| name.to_owned(), |it| format!("{name}_{}", it.short()));
+    name.replace(['/', ':', '[', ']'], "_")
+}
+
+/// Says what was saved, on stderr.
+pub(super) fn tell(report: &SaveReport, name: &str, reporter: &dyn Reporter) {
+    let present = match report.present {
+        0 => String::new(),
+        present => format!(", {present} there before"),
+    };
+    reporter.note(format!(
+        "wrote {} to {name}: {}, {}{present}",
+        format_bytes(report.bytes),
+        count(report.images.len() as u64, "image"),
+        count(report.blobs, "blob"),
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_called_after_its_image() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        for (image, name) in [
+            ("python:3.9", "python_3.9"),
+            ("python", "python"),
+            ("ghcr.io/team/app:1", "ghcr.io_team_app_1"),
+            (&format!("app:1@{digest}"), "app_1"),
+            (&format!("app@{digest}"), "app_aaaaaaaaaaaa"),
+            ("[::1]:5000/app:1", "___1__5000_app_1"),
+        ] {
+            let images = make::parse_images(&[image], &RegistryHost::docker_hub());
+            assert_eq!(file_name(&images.expect(image)[0]), name, "{image}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Where images that are saved come from: registries, payloads, an OCI image layout, a merged folder.
+
+mod folder;
+mod payloads;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::baselines::Baselines;
+use crate::digest::{Mismatch, Verifier};
+use crate::failure::FromRegistry;
+use crate::fetch::Source;
+use crate::make::ImageName;
+use crate::manifest::{Descriptor, Manifest};
+use crate::payload::Payload;
+use crate::progress::Reporter;
+use crate::reference::{Reference, TagOrDigest};
+use crate::registry::{Registries, Registry};
+use crate::verify::Problem;
+
+use super::damaged::DamagedFolder;
+use folder::Folder;
+use payloads::Payloads;
+
+/// Where the images come from.
+pub enum Origin {
+    /// The registries that their names say.
+    Registries(Registries),
+    /// Payloads.
+    Payloads {
+        /// Opened, volumes joined.
+        payloads: Vec<Arc<Payload>>,
+        /// The far registry, which has what they expect there.
+        registry: Option<Registry>,
+        /// Where else that is.
+        baselines: Baselines,
+    },
+    /// A folder: an OCI image layout, or a merged one.
+    Folder(PathBuf),
+}
+
+/// Who is to blame for a blob that is not what it should be.
+#[derive(Clone, Debug)]
+pub(super) enum Blame {
+    Registry,
+    Payload,
+    Folder(PathBuf),
+}
+
+impl Blame {
+    pub(super) fn error(&self, blob: &Descriptor, mismatch: Mismatch) -> anyhow::Error {
+        match self {
+            Self::Registry => FromRegistry(mismatch).into(),
+            Self::Payload => Problem::Content { entry: blob.digest.blob_path(), mismatch }.into(),
+            Self::Folder(path) => {
+                let path = path.join(blob.digest.blob_path());
+                DamagedFolder::new(path, mismatch.to_string()).into()
+            }
+        }
+    }
+}
+
+/// An [`Origin`] that was opened.
+pub(super) enum Store {
+    Registries(Registries),
+    Payloads(Box<Payloads>),
+    Folder(Folder),
+}
+
+impl Store {
+    /// Reads what `origin` says it has. Blocks.
+    pub(super) fn open(origin: Origin, reporter: &Arc<dyn Reporter>) -> anyhow::Result<Self> {
+        Ok(match origin {
+            Origin::Registries(registries) => Self::Registries(registries),
+            Origin::Payloads { payloads, registry, baselines } => Self::Payloads(Box::new(
+                Payloads::new(payloads, registry, baselines, Arc::clone(reporter)),
+            )),
+            Origin::Folder(path) => Self::Folder(Folder::open(path)?),
+        })
+    }
+
+    /// The names of all images that are there; of registries nobody knows.
+    pub(super) fn all(&self) -> Vec<ImageName> {
+        match self {
+            Self::Registries(_) => Vec::new(),
+            Self::Payloads(payloads) => payloads.all(),
+            Self::Folder(folder) => folder.all(),
+        }
+    }
+
+    /// What the name of an image stands for.
+    pub(super) async fn root(&self, image: &ImageName) -> anyhow::Result<Manifest> {
+        match self {
+            Self::Registries(registries) => {
+                manifest(registries, &image.reference, &image.reference.tag_or_digest()).await
+            }
+            Self::Payloads(payloads) => payloads.root(image),
+            Self::Folder(folder) => folder.root(image),
+        }
+    }
+
+    /// A manifest that an index of the image names.
+    pub(super) async fn child(
+        &self,
+        image: &ImageName,
+        child: &Descriptor,
+    ) -> anyhow::Result<Manifest> {
+        match self {
+            Self::Registries(registries) => {
+                let which = TagOrDigest::Digest(child.digest.clone());
+                manifest(registries, &image.reference, &which).await
+            }
+            Self::Payloads(payloads) => payloads.manifest(&image.name, &child.digest),
+            Self::Folder(folder) => folder.manifest(child),
+        }
+    }
+
+    /// The name of an image as others know it.
+    pub(super) fn reference(&self, image: &ImageName) -> Reference {
+        match self {
+            Self::Registries(_) => image.reference.clone(),
+            Self::Payloads(payloads) => payloads.reference(image),
+            Self::Folder(folder) => folder.reference(image),
+        }
+    }
+
+    /// Gets ready to read these blobs: rebuilds those that travelled as deltas, and looks for those that did not.
+    pub(super) async fn prepare(
+        &mut self,
+        blobs: &[(&Reference, &Descriptor)],
+        jobs: usize,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Payloads(payloads) => payloads.prepare(blobs, jobs).await,
+            Self::Registries(_) | Self::Folder(_) => Ok(()),
+        }
+    }
+
+    /// Where the bytes of a blob are, and who is to blame for them.
+    pub(super) fn source(
+        &self,
+        reference: &Reference,
+        blob: &Descriptor,
+    ) -> anyhow::Result<(Source, Blame)> {
+        match self {
+            Self::Registries(registries) => {
+                let remote = if blob.is_foreign() {
+                    registries.foreign_blob(blob)?
+                } else {
+                    let registry = registries.registry(&reference.registry)?;
+                    registry.blob(&reference.api_repository(), blob)
+                };
+                Ok((Source::Registry(remote), Blame::Registry))
+            }
+            Self::Payloads(payloads) => payloads.source(reference, blob),
+            Self::Folder(folder) => folder.source(blob),
+        }
+    }
+
+    /// The content of a blob that is small enough to be in memory.
+    pub(super) async fn small(
+        &self,
+        image: &ImageName,
+        blob: &Descriptor,
+    ) -> anyhow::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let (source, blame) = match self {
+            Self::Payloads(payloads) => payloads.small(&image.reference, blob).await?,
+            _ => self.source(&image.reference, blob)?,
+        };
+        let mut verifier = Verifier::new(blob.digest.clone(), blob.size);
+        match source {
+            Source::Registry(remote) => {
+                let mut stream = remote.open(0..blob.size).await?;
+                while let Some(more) = stream.next().await? {
+                    verifier.update(&more).map_err(|error| blame.error(blob, error))?;
+                    bytes.extend_from_slice(&more);
+                }
+            }
+            Source::File(file) => {
+                bytes = vec![0; usize::try_from(blob.size)?];
+                crate::window::read_exact_at(&file, 0, &mut bytes)?;
+                verifier.update(&bytes).map_err(|error| blame.error(blob, error))?;
+            }
+            Source::Reader(open) => {
+                bytes = vec![0; usize::try_from(blob.size)?];
+                open(0)?.read_exact(&mut bytes)?;
+                verifier.update(&bytes).map_err(|error| blame.error(blob, error))?;
+            }
+        }
+        verifier.finish().map_err(|error| blame.error(blob, error))?;
+        Ok(bytes)
+    }
+}
+
+async fn manifest(
+    registries: &Registries,
+    reference: &Reference,
+    which: &TagOrDigest,
+) -> anyhow::Result<Manifest> {
+    let registry = registries.registry(&reference.registry)?;
+    let found = registry.manifest(&reference.api_repository(), which).await;
+    found.with_context(|| format!("cannot read image `{reference}`"))
+}
