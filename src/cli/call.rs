@@ -27,6 +27,13 @@ pub async fn call_make(
     terminal: &Terminal,
 ) -> anyhow::Result<()> {
     let arguments: MakeArgs = parse("make_payload", options)?;
+    if arguments.is_one_volume() {
+        if stream.is_some() {
+            return Err(Usage::new("a volume that is made again goes into a file").into());
+        }
+        arguments.run(terminal).await?;
+        return Ok(());
+    }
     let request = arguments.checked_request(terminal).await?;
     let destination = match (stream, arguments.file()) {
         (Some(stream), _) => Destination::Stream(stream),

@@ -184,6 +184,11 @@ impl MakeArgs {
         self.file().is_some() && self.only_volume.is_none() && !self.dry_run
     }
 
+    /// Whether one volume of a payload is made again.
+    pub(super) fn is_one_volume(&self) -> bool {
+        self.only_volume.is_some()
+    }
+
     /// The file to write; none for stdout.
     pub(super) fn file(&self) -> Option<&PathBuf> {
         named(self.file.as_ref())
