@@ -6,7 +6,8 @@ arguments.
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Union
+import os
+from typing import Optional, Sequence, Union, cast
 
 from kharon import _files, _kharon, _options
 from kharon._events import Event, Progress, teller
@@ -94,10 +95,10 @@ def make_payload(
     options += [f"--already-transferred={image}" for image in already]
     images = _options.strings("docker_images_to_transfer", docker_images_to_transfer)
     stream = None
-    if _files.is_path(zip_file):
-        options.append(_files.option(zip_file))  # type: ignore[arg-type]
+    if isinstance(zip_file, (str, os.PathLike)):
+        options.append(_files.option(zip_file))
     else:
-        stream = _files.writable(zip_file)  # type: ignore[arg-type]
+        stream = _files.writable(zip_file)
     _kharon.make([*options, "--", *images], stream, teller(progress), progress is not None)
 
 
@@ -142,14 +143,11 @@ def push_payload(
     options = _own(locals()) + _options.access(registry, secure, username, password)
     if _options.flag("strict", strict):
         options.append("--strict")
-    paths = list(zip_file) if isinstance(zip_file, (list, tuple)) else [zip_file]
-    if paths and all(map(_files.is_path, paths)):
-        for path in paths:
-            # What is not there is Python's own exception.
-            _files.require(path)
-            options.append(_files.option(path))
+    paths = _files.paths(zip_file)
+    if paths is not None:
+        options += map(_files.option, paths)
         return _kharon.push(options, None, teller(progress), progress is not None)
-    with _files.readable(zip_file, workdir) as open_file:  # type: ignore[arg-type]
+    with _files.readable(cast(Reads, zip_file), workdir) as open_file:
         return _kharon.push(options, open_file, teller(progress), progress is not None)
 
 

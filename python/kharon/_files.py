@@ -32,13 +32,16 @@ class Reads(Protocol):
 Open = Tuple[int, str]
 
 
-def is_path(value: object) -> bool:
-    return isinstance(value, (str, os.PathLike))
-
-
-def require(path: StrPath) -> None:
-    """Raises what Python raises for files that are not there."""
-    os.stat(path)
+def paths(value: object) -> Optional[list[StrPath]]:
+    """The paths that `value` is, all of which must be there; none if it is something else."""
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    found = [path for path in values if isinstance(path, (str, os.PathLike))]
+    if not values or len(found) < len(values):
+        return None
+    for path in found:
+        # Raises what Python raises for files that are not there.
+        os.stat(path)
+    return found
 
 
 def option(path: StrPath) -> str:
@@ -94,7 +97,9 @@ def _refuse_others(file: object, method: str) -> None:
 
 def _regular(file: object) -> Optional[int]:
     """The descriptor of a file that can be read in place: nothing between it and the disk changes its bytes."""
-    raw = file.raw if type(file) in (io.BufferedReader, io.BufferedRandom) else file
+    raw = file
+    if type(file) is io.BufferedReader or type(file) is io.BufferedRandom:
+        raw = file.raw
     if type(raw) is not io.FileIO or not raw.readable():
         return None
     number = raw.fileno()
