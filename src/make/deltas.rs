@@ -419,6 +419,7 @@ impl Old {
         Ok(())
     }
 }
+
 /// Ends what nobody waits for any more.
 fn refuse_abandoned(run: &Weak<()>) -> anyhow::Result<()> {
     anyhow::ensure!(run.strong_count() > 0, "the run was abandoned");
