@@ -6,12 +6,14 @@ mod call;
 mod config;
 mod delta;
 mod expand;
+mod extract;
 mod images;
 mod inspect;
 mod inventory;
 mod key;
 mod make;
 mod mirrors;
+mod origin;
 mod paper;
 mod push;
 mod recreate;
@@ -83,6 +85,9 @@ pub(crate) enum Command {
     /// Make the tar of one image again out of a merged folder
     #[command(after_help = EXIT_CODES)]
     Recreate(recreate::RecreateArgs),
+    /// Write an image as the tree of files that a container sees
+    #[command(after_help = EXIT_CODES)]
+    Extract(Box<extract::ExtractArgs>),
     /// Make a key that signs payloads
     #[command(after_help = EXIT_CODES)]
     Keygen(key::KeygenArgs),
@@ -159,6 +164,7 @@ impl Command {
             Self::Expand(arguments) => arguments.run(terminal).await,
             Self::Save(arguments) => arguments.run(terminal).await,
             Self::Recreate(arguments) => arguments.run(terminal).await,
+            Self::Extract(arguments) => arguments.run(terminal).await,
             Self::Keygen(arguments) => arguments.run(terminal).await,
             Self::Inventory(arguments) => arguments.run(terminal).await,
             Self::Serve(arguments) => arguments.run(terminal).await,
@@ -184,7 +190,7 @@ impl Command {
                 "interrupted: a former payload is as it was, and the same command goes on from here"
             }
             Self::PushPayload(_) => "interrupted: what arrived stays and is not sent again",
-            Self::Save(_) | Self::Recreate(_) => {
+            Self::Save(_) | Self::Recreate(_) | Self::Extract(_) => {
                 "interrupted: a former file or folder is as it was"
             }
             Self::Expand(_) => "interrupted: not everything is in the folder, remove it",
@@ -263,7 +269,13 @@ mod tests {
             "kharon save a --layout merged",
             "kharon save a --to x -o y",
             "kharon save a --platform linux",
+            "kharon save a --uncompressed --rewrite-zstd gzip",
+            "kharon save a --rewrite-zstd xz",
             "kharon recreate x",
+            "kharon extract a",
+            "kharon extract --to x",
+            "kharon extract a --to x --layer 0",
+            "kharon extract a --to x --layer 1 --each-layer",
         ] {
             assert_eq!(parse(line).err().map(|error| error.exit_code()), Some(2), "{line}");
         }

@@ -27,7 +27,7 @@ const HINT_ELSEWHERE: &str =
     "name the registry that has them with `-r`, or an OCI image layout with `--baseline-dir`";
 
 /// The payloads, and what was found for them elsewhere.
-pub(in super::super) struct Payloads {
+pub(crate) struct Payloads {
     opened: Vec<Arc<Payload>>,
     registry: Option<Registry>,
     baselines: Baselines,
