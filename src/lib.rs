@@ -43,6 +43,7 @@
 //! Dependencies point down only; each foreign crate has one home.
 //!
 //! ```text
+//! cli                 the command line, for the command and the Python package (clap)
 //! terminal            everything drawn or asked (indicatif, dialoguer)
 //! make · push · save  the verbs: carry a plan out · images as files that engines load (tar)
 //! extract             an image as a tree of files
@@ -72,6 +73,8 @@
 mod ahead;
 pub mod baselines;
 mod changeset;
+#[doc(hidden)]
+pub mod cli;
 pub mod config;
 mod confined;
 pub mod delta;
@@ -116,6 +119,9 @@ pub mod verified;
 pub mod verify;
 mod watched;
 mod window;
+
+// The command line names the library as everybody else does.
+extern crate self as kharon;
 
 pub use expand::expand;
 pub use extract::extract;

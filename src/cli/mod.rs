@@ -2,6 +2,7 @@
 
 mod access;
 mod baselines;
+mod call;
 mod config;
 mod delta;
 mod expand;
@@ -19,6 +20,7 @@ mod recreate;
 mod save;
 mod serve;
 mod signals;
+mod start;
 mod state;
 mod verify;
 
@@ -28,7 +30,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kharon::failure::ExitCode;
 use kharon::terminal::{Options, ProgressMode, Terminal, Verbosity};
 
+pub use call::{OpenPayload, Pushed, call_make, call_push};
 use signals::signalled;
+pub use start::start;
 
 /// What stands under the help of every command.
 const EXIT_CODES: &str = "\

@@ -180,7 +180,8 @@ impl Payloads {
             let digests: Vec<String> = digests.iter().map(|digest| format!("`{digest}`")).collect();
             format!("{name}: {}", digests.join(", "))
         };
-        Err(BaselineMissing { images: lacking.iter().map(line).collect() }.into())
+        Err(BaselineMissing { images: lacking.iter().map(line).collect(), lacks_image: false }
+            .into())
     }
 
     async fn rebuild(&mut self, deltas: &BTreeSet<&Digest>, jobs: usize) -> anyhow::Result<()> {
