@@ -21,8 +21,6 @@ use crate::changeset::{Kind, Moment};
 
 /// How deep folders may lie in each other. More than any image has, and few enough to open all of them at once.
 const DEPTH_MAX: usize = 256;
-/// How many links may be followed for one name, as Linux has it.
-const LINKS_MAX: usize = 40;
 
 /// What becomes of folders on the way that are not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,13 +13,15 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{Adornments, DEPTH_MAX, Found, LINKS_MAX, Missing, Unset, too_deep};
+use super::{Adornments, DEPTH_MAX, Found, Missing, Unset, too_deep};
 use crate::changeset::{Kind, Moment};
 
 mod attributes;
 
 const FOLDER: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// How many links may be followed for one name, as Linux has it.
+const LINKS_MAX: usize = 40;
 /// What everybody may do with a folder that no entry describes.
 const IMPLIED_MODE: Mode = Mode::from_raw_mode(0o755);
 
