@@ -135,6 +135,8 @@ impl std::error::Error for Usage {}
 pub struct BaselineMissing {
     /// For each image that cannot be completed, what it lacks.
     pub images: Vec<String>,
+    /// Whether an image itself is not there, and not only blobs of one.
+    pub lacks_image: bool,
 }
 
 impl fmt::Display for BaselineMissing {

@@ -43,8 +43,10 @@
 //! Dependencies point down only; each foreign crate has one home.
 //!
 //! ```text
+//! cli                 the command line, for the command and the Python package (clap)
 //! terminal            everything drawn or asked (indicatif, dialoguer)
 //! make · push · save  the verbs: carry a plan out · images as files that engines load (tar)
+//! extract             an image as a tree of files
 //! inventory           walk a registry and list what it holds
 //! inspect · verify · savings   look at a payload, read all of it, say what deltas save
 //! prove · restore · baselines   blobs rebuilt from deltas: to compare them, at all, and what from
@@ -62,6 +64,8 @@
 //! minisign            keys and signatures (aws-lc-rs, blake2, scrypt)
 //! lists               images that files name (serde-saphyr)
 //! config              what users and machines say about registries (toml)
+//! changeset           a layer's tar with all that its entries say (tar's headers)
+//! confined            a folder that nothing leaves (rustix)
 //! disk                room where files go (fs4)
 //! unpack · verified · window · replace    plain bytes of blobs (flate2) · checked while they pass · files at any
 //!                     offset · files that are there whole or not at all
@@ -70,11 +74,16 @@
 
 mod ahead;
 pub mod baselines;
+mod changeset;
+#[doc(hidden)]
+pub mod cli;
 pub mod config;
+mod confined;
 pub mod delta;
 pub mod digest;
 mod disk;
 pub mod expand;
+pub mod extract;
 pub mod failure;
 mod fetch;
 pub mod gzip;
@@ -115,7 +124,11 @@ pub mod verify;
 mod watched;
 mod window;
 
+// The command line names the library as everybody else does.
+extern crate self as kharon;
+
 pub use expand::expand;
+pub use extract::extract;
 pub use inventory::inventory;
 pub use make::make_payload;
 pub use push::push_payload;

@@ -1,10 +1,12 @@
 //! What others packed: gzip (RFC 1952), bare DEFLATE (RFC 1951) and zstd (RFC 8878), unpacked by
 //! libraries. Exact reproduction is [`crate::gzip`]'s; here only the plain bytes count.
 
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufReader, Cursor, Read, Write};
 
+use flate2::Compression;
 use flate2::bufread::MultiGzDecoder;
 use flate2::read::DeflateDecoder;
+use flate2::write::GzEncoder;
 
 use crate::delta::zstd_reader;
 
@@ -53,6 +55,13 @@ pub fn plain_reader<'a>(mut blob: impl Read + Send + 'a) -> io::Result<Box<dyn R
     })
 }
 
+/// Packs plain bytes with gzip, the same for the same bytes.
+pub(crate) type GzipWriter<W> = GzEncoder<W>;
+
+pub(crate) fn gzip_writer<W: Write>(packed: W) -> GzipWriter<W> {
+    GzEncoder::new(packed, Compression::default())
+}
+
 /// The plain bytes of a DEFLATE stream.
 pub(crate) type DeflateReader<R> = DeflateDecoder<R>;
 
@@ -63,7 +72,6 @@ pub(crate) fn deflate_reader<R: Read>(packed: R) -> DeflateReader<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
 
     fn plain(blob: &[u8]) -> io::Result<Vec<u8>> {
         let mut plain = Vec::new();

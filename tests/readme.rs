@@ -10,6 +10,9 @@ use std::process::{Child, Command, Stdio};
 use kharon::failure::ExitCode;
 
 const README: &str = include_str!("../README.md");
+/// What README.md says in short, at length.
+const PAGES: [&str; 3] =
+    [README, include_str!("../docs/names.md"), include_str!("../docs/pushing.md")];
 /// The build's own options are not ours.
 const FOREIGN: &str = "cargo ";
 
@@ -58,7 +61,8 @@ fn is_option(word: &str) -> bool {
 fn every_option_of_the_readme_is_in_some_help() {
     let help: Vec<String> = commands().iter().map(|name| help_of(&[name])).collect();
     let known: BTreeSet<&str> = help.iter().flat_map(|text| options(text)).collect();
-    let ours = README.lines().filter(|line| !line.contains(FOREIGN));
+    let lines = PAGES.iter().flat_map(|page| page.lines());
+    let ours = lines.filter(|line| !line.contains(FOREIGN));
     let named: BTreeSet<&str> = ours.flat_map(options).collect();
     assert!(named.len() > 20, "only {named:?} were found");
     let unknown: Vec<_> = named.difference(&known).collect();

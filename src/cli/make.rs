@@ -184,9 +184,20 @@ impl MakeArgs {
         self.file().is_some() && self.only_volume.is_none() && !self.dry_run
     }
 
+    /// Whether one volume of a payload is made again.
+    pub(super) fn is_one_volume(&self) -> bool {
+        self.only_volume.is_some()
+    }
+
     /// The file to write; none for stdout.
-    fn file(&self) -> Option<&PathBuf> {
+    pub(super) fn file(&self) -> Option<&PathBuf> {
         named(self.file.as_ref())
+    }
+
+    /// The request, for a caller that has no terminal.
+    pub(super) async fn checked_request(&self, terminal: &Terminal) -> anyhow::Result<MakeRequest> {
+        self.refuse_volumes()?;
+        self.request(terminal).await
     }
 
     fn refuse_stdout(&self) -> Result<(), Usage> {

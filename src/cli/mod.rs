@@ -2,9 +2,11 @@
 
 mod access;
 mod baselines;
+mod call;
 mod config;
 mod delta;
 mod expand;
+mod extract;
 mod images;
 mod inspect;
 mod inventory;
@@ -12,12 +14,14 @@ mod key;
 mod listen;
 mod make;
 mod mirrors;
+mod origin;
 mod paper;
 mod push;
 mod recreate;
 mod save;
 mod serve;
 mod signals;
+mod start;
 mod state;
 mod verify;
 
@@ -27,7 +31,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kharon::failure::ExitCode;
 use kharon::terminal::{Options, ProgressMode, Terminal, Verbosity};
 
+pub use call::{OpenPayload, Pushed, call_make, call_push};
 use signals::signalled;
+pub use start::start;
 
 /// What stands under the help of every command.
 const EXIT_CODES: &str = "\
@@ -80,6 +86,9 @@ pub(crate) enum Command {
     /// Make the tar of one image again out of a merged folder
     #[command(after_help = EXIT_CODES)]
     Recreate(recreate::RecreateArgs),
+    /// Write an image as the tree of files that a container sees
+    #[command(after_help = EXIT_CODES)]
+    Extract(Box<extract::ExtractArgs>),
     /// Make a key that signs payloads
     #[command(after_help = EXIT_CODES)]
     Keygen(key::KeygenArgs),
@@ -156,6 +165,7 @@ impl Command {
             Self::Expand(arguments) => arguments.run(terminal).await,
             Self::Save(arguments) => arguments.run(terminal).await,
             Self::Recreate(arguments) => arguments.run(terminal).await,
+            Self::Extract(arguments) => arguments.run(terminal).await,
             Self::Keygen(arguments) => arguments.run(terminal).await,
             Self::Inventory(arguments) => arguments.run(terminal).await,
             Self::Serve(arguments) => arguments.run(terminal).await,
@@ -181,7 +191,7 @@ impl Command {
                 "interrupted: a former payload is as it was, and the same command goes on from here"
             }
             Self::PushPayload(_) => "interrupted: what arrived stays and is not sent again",
-            Self::Save(_) | Self::Recreate(_) => {
+            Self::Save(_) | Self::Recreate(_) | Self::Extract(_) => {
                 "interrupted: a former file or folder is as it was"
             }
             Self::Expand(_) => "interrupted: not everything is in the folder, remove it",
@@ -260,7 +270,13 @@ mod tests {
             "kharon save a --layout merged",
             "kharon save a --to x -o y",
             "kharon save a --platform linux",
+            "kharon save a --uncompressed --rewrite-zstd gzip",
+            "kharon save a --rewrite-zstd xz",
             "kharon recreate x",
+            "kharon extract a",
+            "kharon extract --to x",
+            "kharon extract a --to x --layer 0",
+            "kharon extract a --to x --layer 1 --each-layer",
         ] {
             assert_eq!(parse(line).err().map(|error| error.exit_code()), Some(2), "{line}");
         }

@@ -94,11 +94,7 @@ pub(crate) struct PushArgs {
 
 impl PushArgs {
     pub(crate) async fn run(&self, terminal: &Terminal) -> anyhow::Result<ExitCode> {
-        let registry = self.registry.clone().ok_or_else(|| {
-            Usage::new("no registry to push to was named").with_hint(
-                "give it with `-r HOST` or KHARON_REGISTRY; unlike docker-charon, kharon does not push to Docker Hub unasked",
-            )
-        })?;
+        let registry = self.named_registry()?;
         if self.receipt.as_ref().is_some_and(|path| path.as_os_str() == "-") {
             return Err(Usage::new("both the receipt and the result would go to stdout")
                 .with_hint("name a file with `--receipt receipt.json`")
@@ -120,6 +116,24 @@ impl PushArgs {
         Ok(report.exit_code())
     }
 
+    /// The request, for a caller that ends the push with `stop`.
+    pub(super) async fn request_with(
+        &self,
+        stop: Stop,
+        terminal: &Terminal,
+    ) -> anyhow::Result<PushRequest> {
+        let request = self.request(self.named_registry()?, terminal).await?;
+        Ok(PushRequest { stop, ..request })
+    }
+
+    fn named_registry(&self) -> Result<RegistryHost, Usage> {
+        self.registry.clone().ok_or_else(|| {
+            Usage::new("no registry to push to was named").with_hint(
+                "give it with `-r HOST` or KHARON_REGISTRY; unlike docker-charon, kharon does not push to Docker Hub unasked",
+            )
+        })
+    }
+
     /// Waits for a signal, and then until no chunk is under way, or for another signal.
     pub(crate) async fn signalled(&self, terminal: &Terminal) -> ExitCode {
         let mut signals = Signals::listen();
@@ -136,8 +150,7 @@ impl PushArgs {
     }
 
     async fn open(&self) -> anyhow::Result<Payload> {
-        let files = self.files();
-        if files.is_empty() {
+        if self.files().is_empty() {
             if terminal::stdin_is_terminal() {
                 return Err(Usage::new("no payload was named")
                     .with_hint("name it with `-f payload.zip`, or pipe it into stdin")
@@ -146,6 +159,12 @@ impl PushArgs {
             let workdir = self.baselines.workdir();
             return tokio::task::spawn_blocking(move || push::payload_from_stdin(&workdir)).await?;
         }
+        self.open_files().await
+    }
+
+    /// The payload in the files that were named.
+    pub(super) async fn open_files(&self) -> anyhow::Result<Payload> {
+        let files = self.files();
         Ok(tokio::task::spawn_blocking(move || Payload::open_all(&files)).await??)
     }
 

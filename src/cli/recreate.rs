@@ -36,6 +36,7 @@ impl RecreateArgs {
             wanted,
             origin: Origin::Folder(self.folder.clone()),
             platforms: Platforms::All,
+            rewrite: None,
             target,
             jobs: DEFAULT_JOBS,
         };

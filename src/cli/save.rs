@@ -3,28 +3,20 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use kharon::failure::{ExitCode, Usage};
 use kharon::make::{self, DEFAULT_JOBS, ImageName};
-use kharon::payload::Payload;
 use kharon::platform::{InvalidPlatform, Platform};
 use kharon::progress::Reporter;
-use kharon::reference::RegistryHost;
-use kharon::registry::Registries;
-use kharon::save::{Existing, Layout, Origin, Platforms, SaveReport, SaveRequest, Target, save};
+use kharon::save::{
+    Existing, Layout, Platforms, Rewrite, RewrittenLayers, SaveReport, SaveRequest, Target, save,
+};
 use kharon::terminal::{self, Terminal};
 use kharon::units::{count, format_bytes};
 
-use super::access::{AccessArgs, Stdin};
-use super::baselines::BaselineArgs;
-use super::config;
-use super::mirrors::MirrorArgs;
-
-/// Files that make a folder one of images, instead of one of payloads.
-const FOLDER_MARKS: [&str; 2] = ["oci-layout", "catalog.json"];
+use super::origin::OriginArgs;
 
 #[derive(Debug, Args)]
 #[command(
@@ -53,25 +45,21 @@ pub(crate) struct SaveArgs {
     /// Save this platform, or `all`; if not given, that of this machine
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<PlatformArg>,
-    /// Read the images from this payload (repeatable, volumes too), OCI image layout or merged folder instead of
-    /// registries
-    #[arg(long, value_name = "PAYLOAD")]
-    from: Vec<PathBuf>,
-    /// The registry of images that name none, Docker Hub if not given; with `--from`, the one that has what
-    /// the payload expects there
-    #[arg(short, long, value_name = "HOST")]
-    registry: Option<RegistryHost>,
+    /// Save layers unpacked, for old engines and tools that take no others; this needs room in `--workdir` for all
+    /// of them
+    #[arg(long, conflicts_with = "rewrite_zstd")]
+    uncompressed: bool,
+    /// Save layers that are packed with zstd as gzip or plain, for engines that do not know zstd; this needs room
+    /// in `--workdir`
+    #[arg(long, value_name = "HOW")]
+    rewrite_zstd: Option<ZstdArg>,
     /// How many transfers run at once
     #[arg(short, long, value_name = "N", default_value_t = DEFAULT_JOBS)]
     jobs: NonZeroUsize,
     #[command(flatten)]
     scripts: ScriptArgs,
     #[command(flatten)]
-    baselines: BaselineArgs,
-    #[command(flatten)]
-    mirrors: MirrorArgs,
-    #[command(flatten)]
-    access: AccessArgs,
+    origin: OriginArgs,
 }
 
 /// What scripts call things.
@@ -96,6 +84,12 @@ enum LayoutArg {
     Merged,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ZstdArg {
+    Gzip,
+    Plain,
+}
+
 #[derive(Clone, Debug)]
 enum PlatformArg {
     All,
@@ -112,17 +106,20 @@ impl FromStr for PlatformArg {
 
 impl SaveArgs {
     pub(crate) async fn run(&self, terminal: &Terminal) -> anyhow::Result<ExitCode> {
-        let default_registry = self.registry.clone().unwrap_or_else(RegistryHost::docker_hub);
-        let wanted = make::parse_images(&self.images, &default_registry)?;
+        let wanted = make::parse_images(&self.images, &self.origin.default_registry())?;
         let (target, name) = self.target(&wanted)?;
         let request = SaveRequest {
             wanted,
-            origin: self.origin(&default_registry, terminal).await?,
+            origin: self.origin.origin(terminal).await?,
             platforms: match &self.platform {
                 None => Platforms::Machine,
                 Some(PlatformArg::All) => Platforms::All,
                 Some(PlatformArg::One(platform)) => Platforms::One(platform.clone()),
             },
+            rewrite: self.rewritten().map(|layers| {
+                let workdir = self.origin.workdir();
+                Rewrite { layers, workdir }
+            }),
             target,
             jobs: self.jobs,
         };
@@ -130,41 +127,6 @@ impl SaveArgs {
         terminal.finish();
         tell(&report, &name, terminal.reporter().as_ref());
         Ok(ExitCode::Done)
-    }
-
-    async fn origin(
-        &self,
-        default_registry: &RegistryHost,
-        terminal: &Terminal,
-    ) -> anyhow::Result<Origin> {
-        let is_folder = |path: &Path| FOLDER_MARKS.iter().any(|mark| path.join(mark).is_file());
-        if let [path] = self.from.as_slice()
-            && is_folder(path)
-        {
-            return Ok(Origin::Folder(path.clone()));
-        }
-        if let Some(path) = self.from.iter().find(|path| is_folder(path)) {
-            let message =
-                format!("`{}` is a folder of images beside other origins", path.display());
-            return Err(Usage::new(message).with_hint("save from it alone").into());
-        }
-        if self.from.is_empty() {
-            let config = config::read()?;
-            let connections =
-                self.mirrors.connections(&self.access, default_registry, &config, terminal)?;
-            let credentials =
-                self.access.credentials(default_registry, &config, Stdin::Free, terminal).await?;
-            let registries = Registries::new(connections, credentials, terminal.reporter());
-            return Ok(Origin::Registries(registries));
-        }
-        let paths = self.from.clone();
-        let open = move || Payload::open_each(&paths);
-        let payloads = tokio::task::spawn_blocking(open).await??;
-        Ok(Origin::Payloads {
-            payloads: payloads.into_iter().map(Arc::new).collect(),
-            registry: self.access.registry(self.registry.as_ref(), terminal).await?,
-            baselines: self.baselines.baselines(),
-        })
     }
 
     /// Where the images go, and what that is called.
@@ -199,6 +161,15 @@ impl SaveArgs {
             return Ok(folder_target(inside(Path::new(&name)), Layout::Docker));
         }
         Ok(file_target(inside(Path::new(&format!("{name}.tar"))), self.existing()))
+    }
+
+    fn rewritten(&self) -> Option<RewrittenLayers> {
+        match (self.uncompressed, self.rewrite_zstd) {
+            (true, _) => Some(RewrittenLayers::AllPlain),
+            (false, Some(ZstdArg::Plain)) => Some(RewrittenLayers::ZstdPlain),
+            (false, Some(ZstdArg::Gzip)) => Some(RewrittenLayers::ZstdGzip),
+            (false, None) => None,
+        }
     }
 
     fn existing(&self) -> Existing {
@@ -254,6 +225,7 @@ pub(super) fn tell(report: &SaveReport, name: &str, reporter: &dyn Reporter) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kharon::reference::RegistryHost;
 
     #[test]
     fn a_file_is_called_after_its_image() {

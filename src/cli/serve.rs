@@ -97,7 +97,7 @@ impl ServeArgs {
         };
         let (server, lacking) = tokio::task::spawn_blocking(open).await??;
         if self.payloads.strict && !lacking.is_empty() {
-            return Err(BaselineMissing { images: lacking }.into());
+            return Err(BaselineMissing { images: lacking, lacks_image: false }.into());
         }
         for line in &lacking {
             terminal.reporter().warn(line.clone());

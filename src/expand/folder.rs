@@ -7,21 +7,17 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use crate::digest::Digest;
-use crate::disk;
+use crate::disk::{self, RESERVE_BYTES, Room};
 use crate::failure::Usage;
 use crate::units::format_bytes;
 
-/// After this much was written it is looked again how much is free, in bytes.
-const LOOK_EVERY_BYTES: u64 = 64 << 20;
-/// What stays free on the disk, in bytes: a bomb should not take the last byte from others.
-const RESERVE_BYTES: u64 = 128 << 20;
 const HINT_ROOM: &str = "free some space, or name another folder with `--to`";
 
 /// A folder that was empty, and the names in it.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    unlooked_bytes: u64,
+    room: Room,
 }
 
 impl Folder {
@@ -52,7 +48,7 @@ impl Folder {
             fs::create_dir_all(&folder)
                 .with_context(|| format!("cannot create `{}`", folder.display()))?;
         }
-        Ok(Self { path: path.to_owned(), unlooked_bytes: 0 })
+        Ok(Self { path: path.to_owned(), room: Room::default() })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -68,13 +64,7 @@ impl Folder {
 
     /// Refuses to go on where the disk is nearly full.
     pub(super) fn wrote(&mut self, bytes: u64) -> anyhow::Result<()> {
-        self.unlooked_bytes += bytes;
-        if self.unlooked_bytes < LOOK_EVERY_BYTES {
-            return Ok(());
-        }
-        self.unlooked_bytes = 0;
-        let why = format!("expanding leaves {} free", format_bytes(RESERVE_BYTES));
-        disk::refuse_full(&self.path, RESERVE_BYTES + LOOK_EVERY_BYTES, &why, HINT_ROOM)
+        self.room.wrote(bytes, &self.path, "expanding", HINT_ROOM)
     }
 }
 

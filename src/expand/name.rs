@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::confined::name_of;
+
 /// Why a path of a layer was not created under its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -34,32 +36,10 @@ pub(super) fn place(name: &[u8]) -> Result<PathBuf, Why> {
             b"" | b"." => {}
             b".." => return Err(Why::LeavesTheFolder),
             _ if part.contains(&0) => return Err(Why::NameNotAllowed),
-            _ => path.push(component(part).ok_or(Why::NameNotAllowed)?),
+            _ => path.push(name_of(part).ok_or(Why::NameNotAllowed)?),
         }
     }
     Ok(path)
-}
-
-#[cfg(unix)]
-#[expect(clippy::unnecessary_wraps, reason = "other systems have fewer names")]
-fn component(part: &[u8]) -> Option<&std::ffi::OsStr> {
-    Some(std::os::unix::ffi::OsStrExt::from_bytes(part))
-}
-
-/// Windows cuts, splits and redirects many names (its "Naming Files, Paths, and Namespaces").
-#[cfg(not(unix))]
-fn component(part: &[u8]) -> Option<&str> {
-    const DEVICES: [&str; 6] = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"];
-    let text = std::str::from_utf8(part).ok()?;
-    let forbidden = |c: char| c.is_control() || "<>:\"\\|?*".contains(c);
-    let stem = text.split('.').next().unwrap_or_default().trim_end().to_uppercase();
-    let is_port = |name: &str| {
-        let number = stem.strip_prefix(name);
-        number.is_some_and(|number| number.chars().count() == 1)
-    };
-    let is_device = DEVICES.contains(&stem.as_str()) || is_port("COM") || is_port("LPT");
-    let is_cut = text.ends_with(['.', ' ']);
-    (!text.contains(forbidden) && !is_device && !is_cut).then_some(text)
 }
 
 /// What an error says of the name that was to be created; `None` where it says something of the disk.

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufWriter, Read};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread;
 
 use anyhow::Context as _;
@@ -182,7 +182,12 @@ impl Maker {
         let candidate = |new: Sourced<Descriptor>| Candidate { wish: wish(&new.blob.digest), new };
         let new: Vec<Candidate> =
             new.map(candidate).filter(|candidate| candidate.wish != Wish::Nothing).collect();
-        tokio::task::spawn_blocking(move || self.make_all(held, new)).await?
+        // Dropped with this future, so that the thread of an abandoned run ends with the layer at hand.
+        let alive = Arc::new(());
+        let run = Arc::downgrade(&alive);
+        let made = tokio::task::spawn_blocking(move || self.make_all(held, new, &run)).await?;
+        drop(alive);
+        made
     }
 
     /// What a former run decided; the blobs that are left, up to the last one that is not decided.
@@ -205,7 +210,12 @@ impl Maker {
         (local, left)
     }
 
-    fn make_all(&self, held: Vec<Sourced<HeldBlob>>, new: Vec<Candidate>) -> anyhow::Result<Local> {
+    fn make_all(
+        &self,
+        held: Vec<Sourced<HeldBlob>>,
+        new: Vec<Candidate>,
+        run: &Weak<()>,
+    ) -> anyhow::Result<Local> {
         let (mut local, new) = self.decided(new);
         if new.is_empty() {
             return Ok(local);
@@ -214,9 +224,10 @@ impl Maker {
         thread::scope(|scope| {
             let mut ahead = Ahead::new(scope, new, NEW_AT_ONCE, |new| self.ready(new));
             ahead.begin();
-            let mut old = self.read_old(held)?;
+            let mut old = self.read_old(held, run)?;
             let mut proofs = VecDeque::new();
             for (Candidate { new, wish }, ready) in ahead {
+                refuse_abandoned(run)?;
                 let (descriptor, Ready { blob, apart }) = (new.blob, ready?);
                 let made = apart.and_then(|apart| {
                     if wish == Wish::Raw {
@@ -267,10 +278,11 @@ impl Maker {
     }
 
     /// Reads the old blobs; those that nobody gives are left.
-    fn read_old(&self, held: Vec<Sourced<HeldBlob>>) -> anyhow::Result<Old> {
+    fn read_old(&self, held: Vec<Sourced<HeldBlob>>, run: &Weak<()>) -> anyhow::Result<Old> {
         let mut old = Old::default();
         thread::scope(|scope| {
             for (held, plain) in Ahead::new(scope, held, OLD_AT_ONCE, |held| self.plain_of(held)) {
+                refuse_abandoned(run)?;
                 let descriptor = &held.blob.descriptor;
                 match plain {
                     Ok((plain, plain_bytes)) => {
@@ -406,4 +418,10 @@ impl Old {
         self.plain.insert(blob.digest.clone(), (Arc::clone(plain), plain_bytes));
         Ok(())
     }
+}
+
+/// Ends what nobody waits for any more.
+fn refuse_abandoned(run: &Weak<()>) -> anyhow::Result<()> {
+    anyhow::ensure!(run.strong_count() > 0, "the run was abandoned");
+    Ok(())
 }

@@ -149,11 +149,11 @@ pub(super) fn refuse_collisions<'a>(
     images: impl Iterator<Item = &'a ImageName>,
     request: &MakeRequest,
 ) -> anyhow::Result<()> {
-    let mut sources = BTreeSet::new();
+    let mut sources = Vec::new();
     for image in images {
         let reference = &image.reference;
         let source = format!("{}/{}", reference.registry, reference.api_repository());
-        sources.insert((request.names.of(reference)?, source));
+        sources.push((request.names.of(reference)?, source));
     }
     names::refuse_collisions(sources.iter().map(|(far, source)| (far, source.clone()))).map_err(
         |collision| {

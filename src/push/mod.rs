@@ -28,7 +28,7 @@ use anyhow::Context as _;
 use tokio::sync::Semaphore;
 
 use crate::baselines::Finder;
-use crate::failure::{BaselineMissing, Hinted, Interrupted, Usage};
+use crate::failure::{Hinted, Interrupted, Usage};
 use crate::payload::Payload;
 use crate::progress::Reporter;
 use crate::receipt::Receipt;
@@ -156,8 +156,7 @@ impl Push {
         let preflight = self.preflight(&targets).await?;
         let mut report = PushReport::default();
         if self.on_missing == OnMissing::Fail && !preflight.incomplete.is_empty() {
-            let images = preflight.incomplete.iter().map(ToString::to_string).collect();
-            return Err(BaselineMissing { images }.into());
+            return Err(report::baseline_missing(&preflight.incomplete).into());
         }
         for image in &preflight.incomplete {
             self.reporter.warn(format!("{image}: it is not pushed"));

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::digest::Digest;
-use crate::failure::ExitCode;
+use crate::failure::{BaselineMissing, ExitCode};
 use crate::reference::{RepositoryName, Tag};
 
 /// How a push went. Sizes are in bytes.
@@ -93,6 +93,14 @@ impl fmt::Display for Incomplete {
             )?;
         }
         Ok(())
+    }
+}
+
+/// What `incomplete` images lack, as an error.
+pub(super) fn baseline_missing(incomplete: &[Incomplete]) -> BaselineMissing {
+    BaselineMissing {
+        images: incomplete.iter().map(ToString::to_string).collect(),
+        lacks_image: incomplete.iter().any(|image| image.missing.is_empty()),
     }
 }
 

@@ -116,8 +116,7 @@ impl Push {
         }
         incomplete.retain(|image| !image.missing.is_empty());
         if self.on_missing == OnMissing::Fail && !incomplete.is_empty() {
-            let images = incomplete.iter().map(ToString::to_string).collect();
-            return Err(crate::failure::BaselineMissing { images }.into());
+            return Err(super::report::baseline_missing(&incomplete).into());
         }
         for image in incomplete {
             self.reporter.warn(format!("{image}: it cannot be published without"));

@@ -17,15 +17,15 @@ const DOCKER_NAME: &str = "manifest.json";
 
 /// An image that is saved, and what of it.
 #[derive(Clone, Debug)]
-pub(super) struct Chosen {
+pub(crate) struct Chosen {
     /// The name under which it is found again: a tag, or else a digest.
-    pub(super) reference: Reference,
+    pub(crate) reference: Reference,
     /// What this name stands for.
-    pub(super) root: Descriptor,
+    pub(crate) root: Descriptor,
     /// The image of one platform, for engines that know nothing else; none of an artifact.
-    pub(super) image: Option<Manifest>,
+    pub(crate) image: Option<Manifest>,
     /// All manifests of it, children before parents.
-    pub(super) manifests: Vec<Manifest>,
+    pub(crate) manifests: Vec<Manifest>,
 }
 
 /// Who is to find the images.

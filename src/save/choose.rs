@@ -34,7 +34,7 @@ pub enum Platforms {
 
 /// What becomes of artifacts, which are no images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Artifacts {
+pub(crate) enum Artifacts {
     Taken,
     /// They are left, with a word.
     Left,
@@ -60,7 +60,7 @@ pub(super) fn of_machine() -> Platform {
 }
 
 /// Reads what is to be saved of `image`.
-pub(super) async fn choose(
+pub(crate) async fn choose(
     store: &Store,
     image: &ImageName,
     platforms: &Platforms,
@@ -82,7 +82,7 @@ pub(super) async fn choose(
         if !is_image && artifacts == Artifacts::Refused {
             bail!(
                 Usage::new(format!("`{}` is no image of a container, but an artifact", image.name))
-                    .with_hint("engines cannot load it; save it with `--to FOLDER --layout oci`")
+                    .with_hint("engines cannot load it; save it with `kharon save --to FOLDER --layout oci`")
             );
         }
         let descriptor = root.descriptor.clone();
@@ -120,7 +120,7 @@ fn name_of(reference: Reference, root: &Manifest) -> Reference {
     Reference { digest, ..reference }
 }
 
-fn is_image(manifest: &Manifest) -> bool {
+pub(super) fn is_image(manifest: &Manifest) -> bool {
     match &manifest.content {
         Content::Image { config: Some(config), .. } => config.media_type.is_image_config(),
         _ => false,

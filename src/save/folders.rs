@@ -26,7 +26,7 @@ const OWN_FOLDER: &str = ".kharon";
 /// A folder that comes to be as a whole: until then its files stand in another one, beside its place, or within it
 /// where it is there already, as it may be a file system of its own.
 #[derive(Debug)]
-pub(super) struct NewFolder {
+pub(crate) struct NewFolder {
     path: PathBuf,
     meanwhile: TempDir,
     place: Place,
@@ -41,7 +41,7 @@ enum Place {
 
 impl NewFolder {
     /// Begins the folder `path`, which must be empty or not there.
-    pub(super) fn begin(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn begin(path: &Path) -> anyhow::Result<Self> {
         let place = look_at(path)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let within = match place {
@@ -59,12 +59,12 @@ impl NewFolder {
     }
 
     /// Where its files stand meanwhile.
-    pub(super) fn meanwhile(&self) -> &Path {
+    pub(crate) fn meanwhile(&self) -> &Path {
         self.meanwhile.path()
     }
 
     /// Puts it in its place. In a folder that was there, `index.json` is the last file to come.
-    pub(super) fn finish(self) -> anyhow::Result<()> {
+    pub(crate) fn finish(self) -> anyhow::Result<()> {
         let cannot_create = || format!("cannot create `{}`", self.path.display());
         match self.place {
             Place::Free => {

@@ -9,12 +9,16 @@ mod catalog;
 mod choose;
 mod damaged;
 mod folders;
+mod incoming;
 mod origin;
+mod rewrite;
 mod select;
 mod sink;
 mod tar;
 mod tarball;
+mod until;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -27,8 +31,9 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use crate::digest::Digest;
 use crate::failure::Usage;
-use crate::fetch::{Download, NewEntry, PIECES_WAITING_MAX, Piece, fetch_in_order};
+use crate::fetch::{Download, PIECES_WAITING_MAX, Piece, Source, fetch_in_order};
 use crate::make::ImageName;
 use crate::manifest::Descriptor;
 use crate::progress::{Event, Reporter};
@@ -39,13 +44,21 @@ use crate::units::count;
 pub use choose::Platforms;
 pub use damaged::DamagedFolder;
 pub use origin::Origin;
+pub use rewrite::{Rewrite, RewrittenLayers};
 
-use archive::{Chosen, Readers};
-use choose::{Artifacts, choose};
-use folders::{FolderSink, Merged, NewFolder};
-use origin::Store;
+pub(crate) use archive::Chosen;
+pub(crate) use choose::{Artifacts, choose};
+pub(crate) use folders::NewFolder;
+pub(crate) use incoming::{Incoming, read_layers};
+pub(crate) use origin::Store;
+
+use archive::Readers;
+use folders::{FolderSink, Merged};
+use origin::{Blame, fetched};
+use rewrite::Rewritten;
 use sink::{Abandoned, Content, Sink};
 use tarball::{Head, Tarball};
+use until::until_ended;
 
 /// How many images are resolved at once.
 const IMAGES_AT_ONCE: usize = 8;
@@ -88,6 +101,8 @@ pub struct SaveRequest {
     pub origin: Origin,
     /// What of them.
     pub platforms: Platforms,
+    /// Which layers are packed in another way; none in most cases.
+    pub rewrite: Option<Rewrite>,
     /// Where they go.
     pub target: Target,
     /// How many transfers run at once.
@@ -114,12 +129,16 @@ pub struct SaveReport {
 /// something else than its digest says, or when the target cannot be written. A file or folder is then what it was
 /// before; a merged folder keeps the blobs that were right.
 pub async fn save(request: SaveRequest, reporter: Arc<dyn Reporter>) -> anyhow::Result<SaveReport> {
-    let SaveRequest { wanted, origin, platforms, target, jobs } = request;
+    let SaveRequest { wanted, origin, platforms, rewrite, target, jobs } = request;
     let output = Output::begin(target)?;
     let opening = Arc::clone(&reporter);
     let store = spawn_blocking(move || Store::open(origin, &opening)).await??;
-    let saving = Saving { store, output, jobs: jobs.get(), reporter };
-    let images = saving.choose(wanted, &platforms).await?;
+    let anew = Anew::default();
+    let mut saving = Saving { store, output, anew, jobs: jobs.get(), reporter };
+    let mut images = saving.choose(wanted, &platforms).await?;
+    if let Some(rewrite) = rewrite {
+        images = saving.rewrite(images, rewrite).await?;
+    }
     saving.write(images).await
 }
 
@@ -159,9 +178,19 @@ impl Output {
     }
 }
 
+/// Layers that were written anew, and where they lie meanwhile.
+#[derive(Default)]
+struct Anew {
+    files: BTreeMap<Digest, Arc<File>>,
+    workdir: PathBuf,
+    /// How much was read for them.
+    read_bytes: u64,
+}
+
 struct Saving {
     store: Store,
     output: Output,
+    anew: Anew,
     jobs: usize,
     reporter: Arc<dyn Reporter>,
 }
@@ -196,11 +225,48 @@ impl Saving {
         Ok(images)
     }
 
+    /// Writes layers anew, and has the manifests name them so.
+    async fn rewrite(
+        &mut self,
+        images: Vec<Chosen>,
+        rewrite: Rewrite,
+    ) -> anyhow::Result<Vec<Chosen>> {
+        let concerned = rewrite::concerned(&images, rewrite.layers);
+        if concerned.is_empty() {
+            return Ok(images);
+        }
+        rewrite::look_at(&rewrite.workdir)?;
+        self.store.prepare(&concerned, self.jobs).await?;
+        let (contents, downloads) = self.store.downloads(&concerned)?;
+        let layers: Vec<Descriptor> = concerned.iter().map(|(_, layer)| (*layer).clone()).collect();
+        let read_bytes = layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
+        let reporter = &self.reporter;
+        reporter.phase(format!("unpacking {}", count(layers.len() as u64, "layer")));
+        reporter.report(Event::Total { blobs: layers.len() as u64, bytes: read_bytes });
+        let (which, workdir) = (rewrite.layers, rewrite.workdir.clone());
+        let work = move |incoming: Incoming<'_>| rewrite::write_anew(incoming, &layers, &rewrite);
+        let written: BTreeMap<Digest, Rewritten> =
+            read_layers(contents, downloads, self.jobs, reporter, work).await?;
+        let former: Vec<Digest> = images.iter().map(|image| image.root.digest.clone()).collect();
+        let images = rewrite::renamed(images, which, &written)?;
+        for (image, former) in images.iter().zip(former) {
+            if image.root.digest != former {
+                reporter.note(format!(
+                    "`{}` has another manifest than it had, `{}`, as its layers are packed in another way; its \
+                     config, and so Docker's image ID, is the same",
+                    image.reference, image.root.digest
+                ));
+            }
+        }
+        let files = written.into_values().map(|layer| (layer.digest, layer.file)).collect();
+        self.anew = Anew { files, workdir, read_bytes };
+        Ok(images)
+    }
+
     async fn write(mut self, images: Vec<Chosen>) -> anyhow::Result<SaveReport> {
         let all = archive::blobs(&images);
         let (wanted, present) = self.without_present(all).await?;
-        self.store.prepare(&wanted, self.jobs).await?;
-        let (contents, downloads) = self.downloads(&wanted)?;
+        let (contents, downloads) = self.downloads(&wanted).await?;
         let documents = match &self.output {
             // A merged folder names its images in its catalog.
             Output::Merged(..) => manifests(&images),
@@ -213,7 +279,11 @@ impl Saving {
             present,
             bytes: descriptors.iter().fold(0, |sum, blob| sum.saturating_add(blob.size)),
         };
-        self.reporter.report(Event::Total { blobs: report.blobs, bytes: report.bytes });
+        let (blobs, bytes) = (
+            report.blobs + self.anew.files.len() as u64,
+            report.bytes.saturating_add(self.anew.read_bytes),
+        );
+        self.reporter.report(Event::Total { blobs, bytes });
         let (jobs, reporter) = (self.jobs, Arc::clone(&self.reporter));
         match self.output {
             Output::File(replacement, path) => {
@@ -272,21 +342,19 @@ impl Saving {
         Ok((lacking, present))
     }
 
-    fn downloads(
-        &self,
+    async fn downloads(
+        &mut self,
         blobs: &[(&Reference, &Descriptor)],
     ) -> anyhow::Result<(Vec<Content>, Vec<Download>)> {
+        let Anew { files, workdir, .. } = &self.anew;
+        let former = blobs.iter().copied().filter(|(_, blob)| !files.contains_key(&blob.digest));
+        self.store.prepare(&former.collect::<Vec<_>>(), self.jobs).await?;
         let download = |(place, (reference, blob)): (usize, &(&Reference, &Descriptor))| {
-            let (source, blame) = self.store.source(reference, blob)?;
-            let entry = NewEntry {
-                content: place,
-                size_bytes: blob.size,
-                digest: blob.digest.clone(),
-                blob: blob.digest.clone(),
-                image: reference.to_string(),
+            let (source, blame) = match files.get(&blob.digest) {
+                Some(file) => (Source::File(Arc::clone(file)), Blame::Folder(workdir.clone())),
+                None => self.store.source(reference, blob)?,
             };
-            let content = Content { blob: (*blob).clone(), blame };
-            Ok((content, Download { entry, kept: Vec::new(), source }))
+            Ok(fetched(place, reference, blob, source, blame))
         };
         blobs.iter().enumerate().map(download).collect()
     }
@@ -306,9 +374,14 @@ async fn carry<S: Sink + 'static>(
     jobs: usize,
     reporter: &Arc<dyn Reporter>,
 ) -> anyhow::Result<()> {
+    let (_until_ended, running) = until_ended();
+    // Dropped before what waits for the thread that reads from it.
     let (pieces, waiting) = mpsc::channel(PIECES_WAITING_MAX);
     let events = Arc::clone(reporter);
-    let writer = spawn_blocking(move || sink::write(&mut begin()?, waiting, &contents, &events));
+    let writer = spawn_blocking(move || {
+        let _running = running;
+        sink::write(&mut begin()?, waiting, &contents, &events)
+    });
     let sent = async {
         fetch_in_order(downloads, jobs, &pieces, Arc::clone(reporter)).await?;
         pieces.send(Piece::Complete).await?;

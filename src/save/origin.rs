@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use crate::baselines::Baselines;
 use crate::digest::{Mismatch, Verifier};
 use crate::failure::FromRegistry;
-use crate::fetch::Source;
+use crate::fetch::{Download, NewEntry, Source};
 use crate::make::ImageName;
 use crate::manifest::{Descriptor, Manifest};
 use crate::payload::Payload;
@@ -21,6 +21,7 @@ use crate::registry::{Registries, Registry};
 use crate::verify::Problem;
 
 use super::damaged::DamagedFolder;
+use super::sink::Content;
 use folder::Folder;
 use payloads::Payloads;
 
@@ -43,14 +44,14 @@ pub enum Origin {
 
 /// Who is to blame for a blob that is not what it should be.
 #[derive(Clone, Debug)]
-pub(super) enum Blame {
+pub(crate) enum Blame {
     Registry,
     Payload,
     Folder(PathBuf),
 }
 
 impl Blame {
-    pub(super) fn error(&self, blob: &Descriptor, mismatch: Mismatch) -> anyhow::Error {
+    pub(crate) fn error(&self, blob: &Descriptor, mismatch: Mismatch) -> anyhow::Error {
         match self {
             Self::Registry => FromRegistry(mismatch).into(),
             Self::Payload => Problem::Content { entry: blob.digest.blob_path(), mismatch }.into(),
@@ -63,7 +64,7 @@ impl Blame {
 }
 
 /// An [`Origin`] that was opened.
-pub(super) enum Store {
+pub(crate) enum Store {
     Registries(Registries),
     Payloads(Box<Payloads>),
     Folder(Folder),
@@ -71,7 +72,7 @@ pub(super) enum Store {
 
 impl Store {
     /// Reads what `origin` says it has. Blocks.
-    pub(super) fn open(origin: Origin, reporter: &Arc<dyn Reporter>) -> anyhow::Result<Self> {
+    pub(crate) fn open(origin: Origin, reporter: &Arc<dyn Reporter>) -> anyhow::Result<Self> {
         Ok(match origin {
             Origin::Registries(registries) => Self::Registries(registries),
             Origin::Payloads { payloads, registry, baselines } => Self::Payloads(Box::new(
@@ -82,7 +83,7 @@ impl Store {
     }
 
     /// The names of all images that are there; of registries nobody knows.
-    pub(super) fn all(&self) -> Vec<ImageName> {
+    pub(crate) fn all(&self) -> Vec<ImageName> {
         match self {
             Self::Registries(_) => Vec::new(),
             Self::Payloads(payloads) => payloads.all(),
@@ -91,7 +92,7 @@ impl Store {
     }
 
     /// What the name of an image stands for.
-    pub(super) async fn root(&self, image: &ImageName) -> anyhow::Result<Manifest> {
+    pub(crate) async fn root(&self, image: &ImageName) -> anyhow::Result<Manifest> {
         match self {
             Self::Registries(registries) => {
                 manifest(registries, &image.reference, &image.reference.tag_or_digest()).await
@@ -102,7 +103,7 @@ impl Store {
     }
 
     /// A manifest that an index of the image names.
-    pub(super) async fn child(
+    pub(crate) async fn child(
         &self,
         image: &ImageName,
         child: &Descriptor,
@@ -118,7 +119,7 @@ impl Store {
     }
 
     /// The name of an image as others know it.
-    pub(super) fn reference(&self, image: &ImageName) -> Reference {
+    pub(crate) fn reference(&self, image: &ImageName) -> Reference {
         match self {
             Self::Registries(_) => image.reference.clone(),
             Self::Payloads(payloads) => payloads.reference(image),
@@ -127,7 +128,7 @@ impl Store {
     }
 
     /// Gets ready to read these blobs: rebuilds those that travelled as deltas, and looks for those that did not.
-    pub(super) async fn prepare(
+    pub(crate) async fn prepare(
         &mut self,
         blobs: &[(&Reference, &Descriptor)],
         jobs: usize,
@@ -139,7 +140,7 @@ impl Store {
     }
 
     /// Where the bytes of a blob are, and who is to blame for them.
-    pub(super) fn source(
+    pub(crate) fn source(
         &self,
         reference: &Reference,
         blob: &Descriptor,
@@ -159,8 +160,20 @@ impl Store {
         }
     }
 
+    /// What it takes to fetch these blobs, in order.
+    pub(crate) fn downloads(
+        &self,
+        blobs: &[(&Reference, &Descriptor)],
+    ) -> anyhow::Result<(Vec<Content>, Vec<Download>)> {
+        let download = |(place, (reference, blob)): (usize, &(&Reference, &Descriptor))| {
+            let (source, blame) = self.source(reference, blob)?;
+            Ok(fetched(place, reference, blob, source, blame))
+        };
+        blobs.iter().enumerate().map(download).collect()
+    }
+
     /// The content of a blob that is small enough to be in memory.
-    pub(super) async fn small(
+    pub(crate) async fn small(
         &self,
         image: &ImageName,
         blob: &Descriptor,
@@ -193,6 +206,25 @@ impl Store {
         verifier.finish().map_err(|error| blame.error(blob, error))?;
         Ok(bytes)
     }
+}
+
+/// What it takes to fetch a blob from a source.
+pub(super) fn fetched(
+    place: usize,
+    reference: &Reference,
+    blob: &Descriptor,
+    source: Source,
+    blame: Blame,
+) -> (Content, Download) {
+    let entry = NewEntry {
+        content: place,
+        size_bytes: blob.size,
+        digest: blob.digest.clone(),
+        blob: blob.digest.clone(),
+        image: reference.to_string(),
+    };
+    let content = Content { blob: blob.clone(), blame };
+    (content, Download { entry, kept: Vec::new(), source })
 }
 
 async fn manifest(

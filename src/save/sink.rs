@@ -16,9 +16,9 @@ use super::origin::Blame;
 
 /// A blob that is written, and who is to blame if it is another.
 #[derive(Clone, Debug)]
-pub(super) struct Content {
-    pub(super) blob: Descriptor,
-    pub(super) blame: Blame,
+pub(crate) struct Content {
+    pub(crate) blob: Descriptor,
+    pub(crate) blame: Blame,
 }
 
 /// Where contents go, one after the other.
@@ -36,7 +36,7 @@ pub(super) trait Sink: Send {
 /// The pieces ended early: whoever sent them knows why.
 #[derive(Debug, thiserror::Error)]
 #[error("saving was abandoned")]
-pub(super) struct Abandoned;
+pub(crate) struct Abandoned;
 
 /// Writes the pieces to `sink`. Blocks: for a thread of its own.
 ///

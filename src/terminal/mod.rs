@@ -120,6 +120,8 @@ impl Drop for Hidden<'_> {
 pub struct Terminal {
     surface: Arc<dyn Surface>,
     ticker: Mutex<Option<Ticker>>,
+    /// Whether there may be somebody to ask.
+    asks: bool,
 }
 
 impl std::fmt::Debug for Terminal {
@@ -131,9 +133,18 @@ impl std::fmt::Debug for Terminal {
 impl Terminal {
     /// A terminal on this process's stderr and stdout. Looks at `NO_COLOR` and `TERM`.
     pub fn open(options: &Options) -> Self {
-        let surface = surface(*options);
+        Self::on(surface(*options), true)
+    }
+
+    /// No terminal at all: events go to `writer` as `--progress json` writes them, each line in one call, and
+    /// nobody is asked anything.
+    pub fn without(writer: impl Write + Send + 'static, verbosity: Verbosity) -> Self {
+        Self::on(Arc::new(Json::new(writer, verbosity)), false)
+    }
+
+    fn on(surface: Arc<dyn Surface>, asks: bool) -> Self {
         let ticker = surface.period().and_then(|period| Ticker::start(surface.clone(), period));
-        Self { surface, ticker: Mutex::new(ticker) }
+        Self { surface, ticker: Mutex::new(ticker), asks }
     }
 
     /// Takes the events of the run. All reporters of one terminal are one.
@@ -177,6 +188,9 @@ impl Terminal {
         registry: &str,
         username: Option<&str>,
     ) -> Result<Login, PromptError> {
+        if !self.asks {
+            return Err(PromptError::NoTerminal(registry.to_owned()));
+        }
         self.surface.hide();
         let _hidden = Hidden(&*self.surface);
         prompt::ask_login(clean(registry), username.map(str::to_owned)).await
@@ -191,6 +205,9 @@ impl Terminal {
         name: &str,
         question: KeyQuestion,
     ) -> Result<String, PromptError> {
+        if !self.asks {
+            return Err(PromptError::NoTerminalForKey(name.to_owned()));
+        }
         self.surface.hide();
         let _hidden = Hidden(&*self.surface);
         prompt::ask_key_password(clean(name), question).await
@@ -201,6 +218,17 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         self.finish();
     }
+}
+
+/// `error`, its causes and `hints` as lines that are safe to show, without a label in front.
+pub fn plain_error(error: &anyhow::Error, hints: &[String]) -> String {
+    let text = error_text(&error_messages(error), &without_repeats(hints), Paint::Plain);
+    text.strip_prefix("error: ").map_or_else(|| text.clone(), str::to_owned)
+}
+
+/// `text`, chosen by a far host or a payload, as it may be shown.
+pub fn shown(text: &str) -> String {
+    clean(text)
 }
 
 /// Reads the password for `--password-stdin`: the first line of stdin without its line end.

@@ -15,7 +15,7 @@ use crate::support::images::{Image, random_layer};
 use crate::support::registry::TestRegistry;
 
 /// The files of a tar by their names; none may stand there twice.
-fn files(tar: &[u8]) -> BTreeMap<String, Vec<u8>> {
+pub fn files(tar: &[u8]) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in tar::Archive::new(tar).entries().expect("a tar") {
         let mut entry = entry.expect("an entry");
@@ -27,7 +27,7 @@ fn files(tar: &[u8]) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-fn json(files: &BTreeMap<String, Vec<u8>>, name: &str) -> Value {
+pub fn json(files: &BTreeMap<String, Vec<u8>>, name: &str) -> Value {
     serde_json::from_slice(&files[name]).expect("JSON")
 }
 

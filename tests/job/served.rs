@@ -1,18 +1,24 @@
 //! Payloads served in place: what push-payload would bring can be pulled, and nothing damaged as if whole.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kharon::digest::Digest;
 use kharon::listen::{Listener, Logins, Tls};
+use kharon::payload::{Payload, Travels};
 use kharon::progress::Recorder;
 use kharon::serve::Server;
 use kharon::shelf::{Shelf, ShelfRequest};
 use reqwest::{Client, Response};
 use tokio::sync::oneshot;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
+use crate::cli::Desk;
 use crate::deltas::app;
 use crate::kit::{Job, Packed, assert_told, names};
 use crate::support::images::{Blob, Image, random_layer};
@@ -235,4 +241,102 @@ async fn tls_and_logins_are_asked_for() {
     assert_eq!(plain.status(), 400);
     drop((stop, client));
     running.await.expect("it ends");
+}
+
+/// The payload with every entry deflated, as a user's zip tool packs it again.
+fn packed_again(from: &Path, to: &Path) {
+    let mut archive = ZipArchive::new(File::open(from).expect("a file")).expect("a zip");
+    let mut writer = ZipWriter::new(File::create(to).expect("a file"));
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+    for position in 0..archive.len() {
+        let mut entry = archive.by_index(position).expect("an entry");
+        let name = entry.name().expect("a name").into_owned();
+        writer.start_file(name, options).expect("begun");
+        std::io::copy(&mut entry, &mut writer).expect("written");
+    }
+    writer.finish().expect("a zip");
+}
+
+#[tokio::test]
+async fn compressed_entries_are_read_at_any_offset() {
+    let job = Job::new();
+    let blob = app(None);
+    job.source.put("app", "1", &Image::oci(std::slice::from_ref(&blob)));
+    let packed = job.pack("1.zip", &["app:1"]).await;
+    packed_again(&packed.path, &job.path("again.zip"));
+    let payloads = vec![Payload::open(&job.path("again.zip")).expect("a payload")];
+    let site = Site::open(ShelfRequest::new(payloads), None).await;
+    site.assert_blob(&blob).await;
+    let (status, end) = site.part(blob.digest(), "bytes=-7").await;
+    assert!(status == 206 && end == blob.bytes[blob.bytes.len() - 7..]);
+}
+
+#[tokio::test]
+async fn a_payload_of_docker_charon_is_served() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/payloads/charon-0.4.3");
+    let payload = Payload::open(&path.join("seekable.zip")).expect("a payload");
+    let blobs = payload.index().blobs.clone();
+    let site = Site::open(ShelfRequest::new(vec![payload]), None).await;
+    assert_eq!(site.get("/v2/team/app/tags/list").await.1, r#"{"name":"team/app","tags":["1"]}"#);
+    assert_eq!(site.ask("GET", "/v2/old/tags/list").await.status(), 404);
+    for blob in blobs {
+        let (status, body) = site.get(&format!("/v2/team/app/blobs/{}", blob.digest)).await;
+        if blob.travels == Travels::Carried {
+            assert_eq!((status, Digest::of(&body)), (200, blob.digest));
+        } else {
+            assert_eq!(status, 404);
+            let lacking = site.shelf.lacking();
+            assert!(lacking.iter().any(|line| line.contains("expects it at the far side")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_ends_the_start_and_is_named() {
+    let job = Job::new();
+    let (packed, _) = upgrades(&job).await;
+    let [whole, delta] = [&packed[0], &packed[1]].map(|it| it.path.to_str().expect("text"));
+    let torn = job.path("torn.zip");
+    fs::write(&torn, &packed[0].bytes()[..5000]).expect("written");
+    let users = job.path("users");
+    fs::write(&users, "\nme:$apr1$salt$hash\n").expect("written");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls");
+    let (torn, users) = (torn.to_str().expect("text"), users.to_str().expect("text"));
+    let [certificate, key] = ["server.cert", "client.key"].map(|name| fixtures.join(name));
+    let (certificate, key) = (certificate.to_str().expect("text"), key.to_str().expect("text"));
+    let desk = Desk::new();
+    for (arguments, code, part) in [
+        (&[][..], 2, "--dir"),
+        (&["--payload", torn], 4, "torn.zip"),
+        (&["--payload", "missing.zip"], 1, "missing.zip"),
+        (&["--payload", delta, "--strict"], 5, "has to be rebuilt from old blobs"),
+        (&["--payload", whole, "--tls-cert", certificate], 2, "--tls-key"),
+        (&["--payload", whole, "--tls-cert", certificate, "--tls-key", key], 1, "client.key"),
+        (&["--payload", whole, "--htpasswd", users], 1, "line 2"),
+        (&["--dir", "x", "--strict"], 2, "--payload"),
+    ] {
+        let ran = desk.run(&[&["serve", "--listen", "127.0.0.1:0"], arguments].concat());
+        assert_eq!(ran.code, Some(code), "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(part), "{arguments:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn sigterm_ends_a_server_well_and_leaves_nothing() {
+    let desk = Desk::new();
+    let fixture =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/payloads/v1/three-images.zip");
+    let payload = fixture.to_str().expect("text");
+    fs::create_dir(desk.path("work")).expect("a folder");
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--workdir", "work", "--payload", payload];
+    let mut command = desk.kharon(&arguments);
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("it runs");
+    let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut lines = stderr.lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with("serving ")), "it says where it listens");
+    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(sent.expect("kill runs").success());
+    assert_eq!(child.wait().expect("an end").code(), Some(0));
+    assert_eq!(fs::read_dir(desk.path("work")).expect("a folder").count(), 0);
 }

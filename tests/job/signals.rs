@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::cli::{Desk, Ran};
+use crate::support::awkward::{LayerTar, Packing, image};
 use crate::support::images::{Image, random_layer};
 use crate::support::registry::{Options, TestRegistry};
 
@@ -228,5 +229,31 @@ fn ctrl_c_at_a_question_for_a_login_leaves_the_terminal_as_it_was() {
         assert!(shown.contains("code=130"), "{shown}");
         assert!(shown.contains(" echo ") && shown.contains(" icanon "), "{shown}");
         child.wait().expect("an end");
+    }
+}
+
+#[test]
+fn an_interrupted_extract_or_save_leaves_nothing() {
+    let mut layer = LayerTar::default();
+    for number in 0..3000 {
+        layer.file(&format!("folder{}/{number}", number % 50), &"content".repeat(100));
+    }
+    let source = TestRegistry::start();
+    source.put("app", "1", &image(&[(&layer, Packing::Plain)]));
+    let name = source.reference("app:1");
+    for (round, (signal, code)) in SIGNALS.iter().cycle().take(6).enumerate() {
+        let desk = Desk::new();
+        source.clear_journal();
+        let what = if round % 3 == 2 { "save" } else { "extract" };
+        let child = start(&mut desk.kharon(&[what, "--limit-rate", "3MB", "--to", "x", &name]));
+        let is_begun = || std::fs::read_dir(desk.folder.path()).expect("a folder").count() > 0;
+        wait_until("a folder", is_begun);
+        wait_until("a blob", || source.count("GET", "/blobs/") > 0);
+        std::thread::sleep(Duration::from_millis(200 + 40 * round as u64));
+        let ran = end(child, signal);
+        assert_eq!(ran.code, Some(*code), "{}", ran.stderr);
+        let said = "interrupted: a former file or folder is as it was\n";
+        assert!(ran.stderr.ends_with(said), "{}", ran.stderr);
+        assert!(!is_begun(), "round {round}");
     }
 }

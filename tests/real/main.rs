@@ -9,6 +9,7 @@ mod charon;
 mod chunks;
 mod content;
 mod expected;
+mod extracted;
 mod kit;
 mod layouts;
 mod payloads_served;
@@ -23,6 +24,10 @@ mod sparse;
 mod transfer;
 mod volumes;
 
+#[cfg(unix)]
+#[path = "../support/awkward.rs"]
+#[expect(dead_code, reason = "not all of it is used here")]
+mod awkward;
 #[path = "../support/fixtures.rs"]
 #[expect(dead_code, reason = "not all of it is used here")]
 mod fixtures;

@@ -130,8 +130,58 @@ fn one_tar_is_both_kinds_of_archive_for_skopeo() {
     }
 }
 
+/// Ways to have the layers of [`odd`] packed otherwise.
+const REWRITES: [&[&str]; 3] =
+    [&["--uncompressed"], &["--rewrite-zstd", "gzip"], &["--rewrite-zstd", "plain"]];
+
+#[test]
+#[ignore = "needs docker-registry and skopeo"]
+fn rewritten_layers_are_read_by_skopeo_under_the_id_of_the_registry() {
+    let near = RealRegistry::start(Kind::DockerRegistry);
+    let host = near.host();
+    put(&odd(Compressed::Zstd), &host, "odd", "1");
+    put_quickstart(&host, "v2", "docker:v2", As::DockerSchema2);
+    let folder = tempfile::tempdir().expect("a folder");
+    for (place, rewrite) in REWRITES.iter().enumerate() {
+        for (repository, tag) in [("odd", "1"), ("docker", "v2")] {
+            let file = kit::path_in(&folder, &format!("{repository}{place}.tar"));
+            let name = format!("{repository}:{tag}");
+            save(&host, &file, &[&[&name[..]], *rewrite].concat());
+            let id = id(&host, repository, tag).replace("sha256:", "");
+            let kinds: &[&str] = if repository == "odd" {
+                &["docker-archive", "oci-archive"]
+            } else {
+                &["docker-archive"]
+            };
+            for kind in kinds {
+                let copy = folder.path().join(format!("{repository}-{kind}-{place}"));
+                let (from, to) = (format!("{kind}:{}", file.display()), copy.display());
+                skopeo(&["copy", "--quiet", &from, &format!("dir:{to}")]).well();
+                assert!(copy.join(&id).is_file(), "no config `{id}` in {to}");
+            }
+        }
+    }
+}
+
 pub mod podman {
     use super::*;
+
+    #[test]
+    #[ignore = "needs docker-registry, skopeo and podman, as root"]
+    fn podman_loads_rewritten_layers_under_the_id_of_the_registry() {
+        let near = RealRegistry::start(Kind::DockerRegistry);
+        let host = near.host();
+        put(&odd(Compressed::Zstd), &host, "odd", "1");
+        for rewrite in REWRITES {
+            let folder = tempfile::tempdir().expect("a folder");
+            let file = kit::path_in(&folder, "odd.tar");
+            save(&host, &file, &[&["odd:1"], rewrite].concat());
+            let podman = podman(folder.path());
+            run(&mut podman(&["load", "-i", kit::text_of(&file)])).well();
+            let listed = run(&mut podman(&["images", "--no-trunc", "-q"])).well().lines();
+            assert_eq!(listed, [id(&host, "odd", "1")], "{rewrite:?}");
+        }
+    }
 
     pub fn podman(folder: &Path) -> impl Fn(&[&str]) -> Command {
         let folder = folder.to_owned();
@@ -222,6 +272,26 @@ pub mod dockerd {
             // Its own containerd ends with it only if it is asked to end.
             let _ = Command::new("kill").arg(self.child.id().to_string()).status();
             let _ = self.child.wait();
+        }
+    }
+
+    #[test]
+    #[ignore = "needs docker-registry, skopeo and dockerd, as root"]
+    fn docker_loads_what_was_a_layer_of_zstd_under_the_id_of_the_registry() {
+        let near = RealRegistry::start(Kind::DockerRegistry);
+        let host = near.host();
+        put(&odd(Compressed::Zstd), &host, "odd", "1");
+        let folder = tempfile::tempdir().expect("a folder");
+        let engine = Engine::start(folder.path());
+        for rewrite in REWRITES {
+            let file = kit::path_in(&folder, &format!("{}.tar", rewrite.join("")));
+            save(&host, &file, &[&["odd:1"], rewrite].concat());
+            let loaded = run(&mut engine.docker(&["load", "-i", kit::text_of(&file)])).well();
+            let said = format!("{}{}", loaded.text(), loaded.stderr);
+            assert!(!said.to_lowercase().contains("error"), "{said}");
+            let listed = run(&mut engine.docker(&["images", "--no-trunc", "-q"])).well().lines();
+            assert_eq!(listed, [id(&host, "odd", "1")], "{rewrite:?}");
+            run(&mut engine.docker(&["rmi", "--force", &listed[0]])).well();
         }
     }
 

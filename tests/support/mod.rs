@@ -2,6 +2,8 @@
 #![expect(dead_code, reason = "each test binary uses its own part of this")]
 
 pub mod access;
+#[cfg(unix)]
+pub mod awkward;
 pub mod fault;
 pub mod images;
 pub mod journal;

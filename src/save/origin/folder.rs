@@ -27,7 +27,7 @@ const INDEX_MAX_BYTES: u64 = 256 * 1024 * 1024;
 const NAMED_MAX: usize = 8;
 
 /// The folder and what its index or catalog names.
-pub(in super::super) struct Folder {
+pub(crate) struct Folder {
     root: PathBuf,
     entries: Vec<Entry>,
 }

@@ -27,7 +27,7 @@ const HINT_ELSEWHERE: &str =
     "name the registry that has them with `-r`, or an OCI image layout with `--baseline-dir`";
 
 /// The payloads, and what was found for them elsewhere.
-pub(in super::super) struct Payloads {
+pub(crate) struct Payloads {
     opened: Vec<Arc<Payload>>,
     registry: Option<Registry>,
     baselines: Baselines,
@@ -180,7 +180,8 @@ impl Payloads {
             let digests: Vec<String> = digests.iter().map(|digest| format!("`{digest}`")).collect();
             format!("{name}: {}", digests.join(", "))
         };
-        Err(BaselineMissing { images: lacking.iter().map(line).collect() }.into())
+        Err(BaselineMissing { images: lacking.iter().map(line).collect(), lacks_image: false }
+            .into())
     }
 
     async fn rebuild(&mut self, deltas: &BTreeSet<&Digest>, jobs: usize) -> anyhow::Result<()> {
