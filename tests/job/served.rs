@@ -340,3 +340,51 @@ fn sigterm_ends_a_server_well_and_leaves_nothing() {
     assert_eq!(child.wait().expect("an end").code(), Some(0));
     assert_eq!(fs::read_dir(desk.path("work")).expect("a folder").count(), 0);
 }
+
+#[tokio::test]
+async fn the_rules_of_pulling_hold() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let payload = Payload::open(&path.join("fixtures/payloads/v1/three-images.zip"));
+    let payload = payload.expect("a payload");
+    let image = &payload.index().images[0];
+    let subject = image.resolved.as_ref().expect("resolved").digest.to_string();
+    let referrer = image.referrers[0].digest.to_string();
+    let site = Site::open(ShelfRequest::new(vec![payload]), None).await;
+    let none = Digest::of(b"none").to_string();
+    for (path, status, code) in [
+        ("/v2/".to_owned(), 200, ""),
+        (format!("/v2/python/manifests/{subject}"), 200, ""),
+        (format!("/v2/python/manifests/{referrer}"), 200, ""),
+        (format!("/v2/team/tool/manifests/{subject}"), 404, "MANIFEST_UNKNOWN"),
+        ("/v2/python/manifests/4".to_owned(), 404, "MANIFEST_UNKNOWN"),
+        ("/v2/nobody/manifests/3.9".to_owned(), 404, "MANIFEST_UNKNOWN"),
+        ("/v2/nobody/tags/list".to_owned(), 404, "NAME_UNKNOWN"),
+        ("/v2/UPPER/tags/list".to_owned(), 400, "NAME_INVALID"),
+        (format!("/v2/python/blobs/{none}"), 404, "BLOB_UNKNOWN"),
+        ("/v2/python/blobs/sha256:x".to_owned(), 400, "DIGEST_INVALID"),
+    ] {
+        let (found, body) = site.get(&path).await;
+        let text = String::from_utf8_lossy(&body).into_owned();
+        assert!(found == status && text.contains(code), "{path}: {found} {text}");
+        if path.contains("/manifests/") && found == 200 {
+            let head = site.ask("HEAD", &path).await;
+            let digest = path.rsplit('/').next().expect("a digest");
+            assert_eq!(head.headers()["docker-content-digest"], digest);
+            assert_eq!(head.headers()["content-length"], body.len().to_string().as_str());
+        }
+    }
+    for method in ["PUT", "DELETE"] {
+        let answer = site.ask(method, "/v2/python/manifests/3.9").await;
+        assert_eq!(answer.status(), 405, "{method}");
+        assert!(answer.text().await.expect("text").contains("UNSUPPORTED"), "{method}");
+    }
+    let catalog = site.ask("GET", "/v2/_catalog?n=1").await;
+    assert!(catalog.headers()["link"].to_str().expect("text").contains("last=python"));
+    assert_eq!(catalog.text().await.expect("text"), r#"{"repositories":["python"]}"#);
+    let (_, rest) = site.get("/v2/_catalog?n=5&last=python").await;
+    assert_eq!(rest, r#"{"repositories":["team/tool"]}"#);
+    let (status, listed) = site.get(&format!("/v2/python/referrers/{subject}")).await;
+    assert!(status == 200 && String::from_utf8_lossy(&listed).contains(&referrer));
+    let (status, listed) = site.get(&format!("/v2/python/referrers/{none}")).await;
+    assert!(status == 200 && String::from_utf8_lossy(&listed).contains(r#""manifests":[]"#));
+}
