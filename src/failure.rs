@@ -14,7 +14,7 @@ use crate::restore::Unrestorable;
 use crate::save::DamagedFolder;
 use crate::scanned::{InvalidList, NotScanned};
 use crate::terminal::PromptError;
-use crate::{payload, registry, serve, verify};
+use crate::{listen, payload, registry, serve, verify};
 
 /// The exit codes of every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,6 +263,9 @@ pub fn hints(error: &anyhow::Error) -> Vec<String> {
         find::<NotCarriable>(error).and_then(NotCarriable::hint),
         find::<PromptError>(error).and_then(PromptError::hint),
         find::<serve::Error>(error).and_then(serve::Error::hint),
+        find::<listen::Error>(error).and_then(listen::Error::hint),
+        find::<listen::InvalidTls>(error).and_then(listen::InvalidTls::hint),
+        find::<listen::InvalidLogins>(error).and_then(listen::InvalidLogins::hint),
         find::<verify::Problem>(error).and_then(verify::Problem::hint),
         find::<Unrestorable>(error).and_then(Unrestorable::hint),
         find::<BaselineMissing>(error).map(missing),

@@ -51,7 +51,9 @@
 //! inspect · verify · savings   look at a payload, read all of it, say what deltas save
 //! prove · restore · baselines   blobs rebuilt from deltas: to compare them, at all, and what from
 //! expand · scanned    all that payloads bring as plain files (tar) · what of it was looked at
-//! serve               a registry over an OCI layout folder (hyper)
+//! serve               a registry over payloads or an OCI layout folder
+//! shelf               payloads as a store, read in place; blobs rebuilt when asked for
+//! listen              an address, TLS and logins for those who serve (hyper, hyper-util, tokio-rustls, bcrypt)
 //! payload             the written format, docker-charon's beside it (zip)
 //! receipt             what the far side holds, as a file
 //! plan · names · rebuild   pure: what travels, what it is called, indexes of what travels
@@ -89,6 +91,7 @@ pub mod inspect;
 pub mod inventory;
 pub mod layer;
 pub mod layout;
+pub mod listen;
 pub mod lists;
 pub mod make;
 pub mod manifest;
@@ -111,6 +114,7 @@ pub mod save;
 pub mod savings;
 pub mod scanned;
 pub mod serve;
+pub mod shelf;
 pub mod stop;
 pub mod terminal;
 pub mod units;

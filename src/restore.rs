@@ -7,8 +7,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use crate::delta::{BlobNeeds, Intake, Needs, Spool};
 use crate::digest::Digest;
@@ -22,6 +24,14 @@ use crate::window::Window;
 pub(crate) const HINT_DISK: &str = "free some space there, or name another folder with `--workdir`";
 /// How much of a baseline is handled at a time.
 const BUFFER_BYTES: usize = 256 << 10;
+
+/// More blobs are not rebuilt at once, however many processors there are.
+const REBUILDS_MAX: usize = 3;
+
+/// How many blobs are rebuilt at once, each within 160 MiB.
+pub(crate) fn rebuilds_at_once() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get).min(REBUILDS_MAX)
+}
 
 /// Deltas of a payload and what has come of their baselines.
 pub struct Restorer {

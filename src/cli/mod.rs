@@ -11,6 +11,7 @@ mod images;
 mod inspect;
 mod inventory;
 mod key;
+mod listen;
 mod make;
 mod mirrors;
 mod origin;
@@ -94,9 +95,9 @@ pub(crate) enum Command {
     /// List what a registry holds, for `make-payload --against`
     #[command(after_help = EXIT_CODES)]
     Inventory(Box<inventory::InventoryArgs>),
-    /// Serve a folder with an OCI image layout as a registry
+    /// Serve payloads, or a folder with an OCI image layout, as a registry
     #[command(after_help = EXIT_CODES)]
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Print a script that completes kharon's command line
     #[command(after_help = EXIT_CODES)]
     Completions(paper::CompletionsArgs),

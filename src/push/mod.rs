@@ -22,9 +22,7 @@ mod volumes;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::thread;
 
 use anyhow::Context as _;
 use tokio::sync::Semaphore;
@@ -36,6 +34,7 @@ use crate::progress::Reporter;
 use crate::receipt::Receipt;
 use crate::registry::{Connections, Registries, Registry, UploadJournal, UploadOptions};
 use crate::replace::Replacement;
+use crate::restore::rebuilds_at_once;
 use crate::units::count;
 use crate::verify;
 
@@ -52,9 +51,6 @@ use targets::Targets;
 
 /// Up to this size a blob is sent in one request, in bytes.
 const WHOLE_UP_TO_BYTES: u64 = 64 * 1024 * 1024;
-
-/// More blobs are not rebuilt at once, however many processors there are.
-const REBUILDS_MAX: usize = 3;
 
 /// One push under way.
 struct Push {
@@ -193,11 +189,6 @@ fn write_receipt(file: Replacement, receipt: &Receipt) -> anyhow::Result<()> {
         "everything was pushed, but the receipt is not written",
         "push again: nothing is sent twice",
     ))
-}
-
-/// How many blobs are rebuilt at once, each within 160 MiB.
-fn rebuilds_at_once() -> usize {
-    thread::available_parallelism().map_or(1, NonZeroUsize::get).min(REBUILDS_MAX)
 }
 
 async fn verify_everything(

@@ -42,7 +42,7 @@ impl UnreadableFile {
 }
 
 /// The bytes of the file at `path`.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, UnreadableFile> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, UnreadableFile> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(SETTINGS_FILE_MAX_BYTES + 1).read_to_end(&mut bytes))

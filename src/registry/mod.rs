@@ -12,7 +12,7 @@ mod access;
 mod answer;
 mod auth;
 mod blob;
-mod bounded_file;
+pub(crate) mod bounded_file;
 mod challenge;
 mod client;
 pub mod connection;

@@ -1,8 +1,10 @@
-//! Answers: bodies that stream a file, and refusals as the distribution-spec words them.
+//! Answers: bodies that stream a blob, and refusals as the distribution-spec words them.
 
+use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -13,27 +15,43 @@ use serde_json::{Value, json};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::layout;
+use crate::shelf::Absent;
+use crate::window::Window;
 
 /// How much of a blob is read at once, in bytes.
-const READ_BYTES: u64 = 1024 * 1024;
+pub(super) const READ_BYTES: u64 = 1024 * 1024;
 
-/// The body of an answer: bytes, or a part of a file that is read as it is sent.
+/// The body of an answer: bytes, or something that is read as it is sent.
 #[derive(Debug)]
 pub struct Body(Kind);
 
 #[derive(Debug)]
 enum Kind {
     Bytes(Option<Bytes>),
-    File(FilePart),
+    Reader(Reading),
 }
 
-#[derive(Debug)]
-struct FilePart {
-    reading: JoinHandle<io::Result<(File, Bytes)>>,
+/// What is called when all was read, or when reading failed.
+pub(super) type Ended = Box<dyn FnOnce(Result<(), &io::Error>) + Send>;
+
+struct Reading {
+    next: JoinHandle<io::Result<(Source, Bytes)>>,
     /// How many bytes are still to be sent.
     left_bytes: u64,
     /// How many of them have not even been asked for.
     unread_bytes: u64,
+}
+
+/// Where the bytes come from, and who wants to know how it went.
+struct Source {
+    reader: Box<dyn Read + Send>,
+    ended: Option<Ended>,
+}
+
+impl fmt::Debug for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reading").field("left_bytes", &self.left_bytes).finish_non_exhaustive()
+    }
 }
 
 impl Body {
@@ -47,37 +65,61 @@ impl Body {
         Self(Kind::Bytes(Some(bytes.into()).filter(|bytes| !bytes.is_empty())))
     }
 
-    /// `length_bytes` bytes of `file` from `start_bytes` on. The next part is read while one is sent.
-    pub(super) fn of_file(mut file: File, start_bytes: u64, length_bytes: u64) -> Self {
+    /// `length_bytes` bytes of `file` from `start_bytes` on.
+    pub(super) fn of_file(file: File, start_bytes: u64, length_bytes: u64) -> Self {
+        let window = Window::new(Arc::new(file), start_bytes, length_bytes);
+        Self::of_reader(Box::new(window), length_bytes, None)
+    }
+
+    /// All that `reader` gives, which must be `length_bytes` bytes: the last of them are only sent when it has said
+    /// that they are the last. The next part is read while one is sent.
+    pub(super) fn of_reader(
+        reader: Box<dyn Read + Send>,
+        length_bytes: u64,
+        ended: Option<Ended>,
+    ) -> Self {
+        let source = Source { reader, ended };
         if length_bytes == 0 {
             return Self::empty();
         }
         let first_bytes = length_bytes.min(READ_BYTES);
-        let reading = spawn_blocking(move || {
-            file.seek(SeekFrom::Start(start_bytes))?;
-            read_part(file, first_bytes)
-        });
         let unread_bytes = length_bytes - first_bytes;
-        Self(Kind::File(FilePart { reading, left_bytes: length_bytes, unread_bytes }))
+        let next = spawn_blocking(move || source.read(first_bytes, unread_bytes));
+        Self(Kind::Reader(Reading { next, left_bytes: length_bytes, unread_bytes }))
     }
 }
 
-fn read_part(file: File, bytes: u64) -> io::Result<(File, Bytes)> {
-    let mut part = Vec::with_capacity(usize::try_from(bytes).unwrap_or_default());
-    let mut limited = file.take(bytes);
-    limited.read_to_end(&mut part)?;
-    if part.len() as u64 != bytes {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+impl Source {
+    /// Reads `bytes` bytes, behind which `unread_bytes` are left.
+    fn read(mut self, bytes: u64, unread_bytes: u64) -> io::Result<(Self, Bytes)> {
+        let read = self.read_part(bytes, unread_bytes);
+        if (read.is_err() || unread_bytes == 0)
+            && let Some(ended) = self.ended.take()
+        {
+            ended(read.as_ref().map(drop));
+        }
+        read.map(|bytes| (self, bytes))
     }
-    Ok((limited.into_inner(), part.into()))
+
+    fn read_part(&mut self, bytes: u64, unread_bytes: u64) -> io::Result<Bytes> {
+        let mut part = Vec::with_capacity(usize::try_from(bytes).unwrap_or_default());
+        (&mut self.reader).take(bytes).read_to_end(&mut part)?;
+        if part.len() as u64 != bytes {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if unread_bytes == 0 && self.reader.read(&mut [0])? > 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "there are more bytes"));
+        }
+        Ok(part.into())
+    }
 }
 
-impl FilePart {
+impl Reading {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if self.left_bytes == 0 {
             return Poll::Ready(None);
         }
-        let (file, bytes) = match ready!(Pin::new(&mut self.reading).poll(context)) {
+        let (source, bytes) = match ready!(Pin::new(&mut self.next).poll(context)) {
             Ok(Ok(part)) => part,
             Ok(Err(error)) => return Poll::Ready(Some(Err(error))),
             Err(error) => return Poll::Ready(Some(Err(io::Error::other(error)))),
@@ -86,7 +128,8 @@ impl FilePart {
         if self.unread_bytes > 0 {
             let next_bytes = self.unread_bytes.min(READ_BYTES);
             self.unread_bytes -= next_bytes;
-            self.reading = spawn_blocking(move || read_part(file, next_bytes));
+            let unread_bytes = self.unread_bytes;
+            self.next = spawn_blocking(move || source.read(next_bytes, unread_bytes));
         }
         Poll::Ready(Some(Ok(bytes)))
     }
@@ -102,7 +145,7 @@ impl hyper::body::Body for Body {
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match &mut self.0 {
             Kind::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::File(part) => {
+            Kind::Reader(part) => {
                 part.poll(context).map(|bytes| bytes.map(|bytes| bytes.map(Frame::data)))
             }
         }
@@ -111,14 +154,14 @@ impl hyper::body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Bytes(bytes) => bytes.is_none(),
-            Kind::File(part) => part.left_bytes == 0,
+            Kind::Reader(part) => part.left_bytes == 0,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(match &self.0 {
             Kind::Bytes(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
-            Kind::File(part) => part.left_bytes,
+            Kind::Reader(part) => part.left_bytes,
         })
     }
 }
@@ -158,6 +201,7 @@ pub(super) enum Code {
     BlobUnknown,
     BlobUploadInvalid,
     BlobUploadUnknown,
+    Denied,
     DigestInvalid,
     ManifestBlobUnknown,
     ManifestInvalid,
@@ -168,6 +212,7 @@ pub(super) enum Code {
     SizeInvalid,
     TagInvalid,
     TooManyRequests,
+    Unauthorized,
     Unknown,
     Unsupported,
 }
@@ -178,6 +223,7 @@ impl Code {
             Self::BlobUnknown => "BLOB_UNKNOWN",
             Self::BlobUploadInvalid => "BLOB_UPLOAD_INVALID",
             Self::BlobUploadUnknown => "BLOB_UPLOAD_UNKNOWN",
+            Self::Denied => "DENIED",
             Self::DigestInvalid => "DIGEST_INVALID",
             Self::ManifestBlobUnknown => "MANIFEST_BLOB_UNKNOWN",
             Self::ManifestInvalid => "MANIFEST_INVALID",
@@ -188,6 +234,7 @@ impl Code {
             Self::SizeInvalid => "SIZE_INVALID",
             Self::TagInvalid => "TAG_INVALID",
             Self::TooManyRequests => "TOOMANYREQUESTS",
+            Self::Unauthorized => "UNAUTHORIZED",
             Self::Unknown => "UNKNOWN",
             Self::Unsupported => "UNSUPPORTED",
         }
@@ -200,8 +247,10 @@ impl Code {
             | Self::ManifestBlobUnknown
             | Self::ManifestUnknown
             | Self::NameUnknown => StatusCode::NOT_FOUND,
+            Self::Denied => StatusCode::FORBIDDEN,
             Self::SizeInvalid => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
             _ => StatusCode::BAD_REQUEST,
@@ -261,5 +310,18 @@ impl From<layout::Error> for Refusal {
             }
             _ => Self::new(Code::Unknown, "the registry cannot use its disk"),
         }
+    }
+}
+
+/// A blob of a payload that cannot be had: not here, or not any more.
+impl From<Absent> for Refusal {
+    fn from(absent: Absent) -> Self {
+        let code = match &absent {
+            Absent::Unknown(_) | Absent::Expected { .. } | Absent::NoBaseline { .. } => {
+                Code::BlobUnknown
+            }
+            Absent::Damaged(_) | Absent::Unrestorable(_) => Code::Unknown,
+        };
+        Self::new(code, absent)
     }
 }

@@ -1,20 +1,22 @@
 //! Blobs on their way out, whole or a range of them.
 
+use std::io::Read as _;
+
 use hyper::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE,
 };
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
-use super::answer::{Body, Code, Refusal, bare, with_body};
+use super::answer::{Body, Code, Ended, READ_BYTES, Refusal, bare, with_body};
+use super::store::Found;
 use super::{CONTENT_DIGEST, Server};
 use crate::digest::Digest;
-use crate::layout::Blob;
 
 pub(super) async fn head(server: &Server, digest: Digest) -> Result<Response<Body>, Refusal> {
-    let blob = open(server, &digest).await?;
+    let size_bytes = server.store.size_bytes(&digest).await?;
     let mut headers = headers_of(&digest);
-    headers.push((CONTENT_LENGTH, blob.size_bytes.to_string()));
+    headers.push((CONTENT_LENGTH, size_bytes.to_string()));
     Ok(bare(StatusCode::OK, &headers))
 }
 
@@ -23,16 +25,17 @@ pub(super) async fn get(
     head: &Parts,
     digest: Digest,
 ) -> Result<Response<Body>, Refusal> {
-    let blob = open(server, &digest).await?;
-    let size_bytes = blob.size_bytes;
+    let found = server.store.blob(&digest).await?;
+    let size_bytes = found.size_bytes();
     let mut headers = headers_of(&digest);
     match wanted(head, &digest, size_bytes) {
         Wanted::Everything => {
-            Ok(with_body(StatusCode::OK, &headers, Body::of_file(blob.file, 0, size_bytes)))
+            let body = everything(found).await?;
+            Ok(with_body(StatusCode::OK, &headers, body))
         }
         Wanted::Part { first, last } => {
             headers.push((CONTENT_RANGE, format!("bytes {first}-{last}/{size_bytes}")));
-            let body = Body::of_file(blob.file, first, last - first + 1);
+            let body = part(found, first, last - first + 1).await?;
             Ok(with_body(StatusCode::PARTIAL_CONTENT, &headers, body))
         }
         Wanted::Nothing => Err(Refusal::new(Code::BlobUnknown, "the blob ends before that range")
@@ -41,10 +44,31 @@ pub(super) async fn get(
     }
 }
 
-async fn open(server: &Server, digest: &Digest) -> Result<Blob, Refusal> {
-    let wanted = digest.clone();
-    let blob = server.blocking(move |server| Ok(server.layout.open_blob(&wanted)?)).await?;
-    blob.ok_or_else(|| Refusal::new(Code::BlobUnknown, format!("no blob {digest} here")))
+/// A whole blob. Of a payload, its end is only sent when all of it was right; a small one is sent only then.
+async fn everything(found: Found) -> Result<Body, Refusal> {
+    match found {
+        Found::File(blob) => Ok(Body::of_file(blob.file, 0, blob.size_bytes)),
+        Found::Content(shelf, content) => {
+            let (reader, size_bytes) = (Box::new(content.verified()), content.size_bytes());
+            if size_bytes <= READ_BYTES {
+                shelf.check(&content).await?;
+            }
+            let ended: Ended = Box::new(move |read| shelf.was_read(&content, read));
+            Ok(Body::of_reader(reader, size_bytes, Some(ended)))
+        }
+    }
+}
+
+/// A part of a blob. One of a payload is read to its end first: a part cannot be compared with a digest.
+async fn part(found: Found, first: u64, length_bytes: u64) -> Result<Body, Refusal> {
+    match found {
+        Found::File(blob) => Ok(Body::of_file(blob.file, first, length_bytes)),
+        Found::Content(shelf, content) => {
+            shelf.check(&content).await?;
+            let reader = Box::new(content.bytes_from(first).take(length_bytes));
+            Ok(Body::of_reader(reader, length_bytes, None))
+        }
+    }
 }
 
 fn headers_of(digest: &Digest) -> Vec<(hyper::header::HeaderName, String)> {

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::answer::{Body, Code, Refusal, document};
 use super::route::{Query, encode};
+use super::store::Store;
 use crate::digest::Digest;
-use crate::layout::Layout;
 use crate::manifest::{Descriptor, MediaType};
 use crate::reference::RepositoryName;
 
@@ -18,20 +18,20 @@ const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied
 /// Where a page of referrers ends, in bytes: clients read no manifest above 4 MiB.
 const REFERRERS_PAGE_BYTES: usize = 2 * 1024 * 1024;
 
-pub(super) fn catalog(layout: &Layout, query: &Query) -> Result<Response<Body>, Refusal> {
-    let names = layout.repositories().iter().map(RepositoryName::to_string).collect();
+pub(super) fn catalog(store: &Store, query: &Query) -> Result<Response<Body>, Refusal> {
+    let names = store.repositories().iter().map(RepositoryName::to_string).collect();
     let page = Page::of(names, query)?;
     let link = page.link("/v2/_catalog");
     Ok(document(link.as_slice(), &json!({ "repositories": page.items })))
 }
 
 pub(super) fn tags(
-    layout: &Layout,
+    store: &Store,
     name: &RepositoryName,
     query: &Query,
 ) -> Result<Response<Body>, Refusal> {
     let unknown = || Refusal::new(Code::NameUnknown, format!("no repository {name} here"));
-    let tags = layout.tags(name).ok_or_else(unknown)?;
+    let tags = store.tags(name).ok_or_else(unknown)?;
     let page = Page::of(tags.iter().map(ToString::to_string).collect(), query)?;
     let link = page.link(&format!("/v2/{name}/tags/list"));
     Ok(document(link.as_slice(), &json!({ "name": name, "tags": page.items })))
@@ -64,7 +64,7 @@ impl Page {
 }
 
 pub(super) fn referrers(
-    layout: &Layout,
+    store: &Store,
     name: &RepositoryName,
     subject: &Digest,
     query: &Query,
@@ -77,11 +77,11 @@ pub(super) fn referrers(
     if wanted.is_some() {
         headers.push((FILTERS_APPLIED, "artifactType".to_owned()));
     }
-    for descriptor in layout.referrers(name, subject) {
+    for descriptor in store.referrers(name, subject) {
         if last.as_ref().is_some_and(|last| descriptor.digest <= *last) {
             continue;
         }
-        let Some(raw) = layout.read_manifest(&descriptor.digest)? else { continue };
+        let Some(raw) = store.read_manifest(name, &descriptor.digest)? else { continue };
         let Some(described) = described(descriptor, &raw) else { continue };
         if wanted.is_some() && described.artifact_type.as_deref() != wanted {
             continue;

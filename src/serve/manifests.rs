@@ -1,6 +1,7 @@
 //! Manifests in and out.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -11,8 +12,11 @@ use hyper::http::request::Parts;
 use serde_json::json;
 
 use super::answer::{Body, Code, Refusal, with_body};
+use super::bring::bring;
 use super::route::Query;
-use super::{CONTENT_DIGEST, RequestBody, Server, created};
+use super::store::{Folder, Store};
+use super::{CONTENT_DIGEST, RequestBody, blocking, created};
+use crate::digest::Digest;
 use crate::layout::Layout;
 use crate::manifest::{InvalidManifest, MANIFEST_MAX_BYTES, Manifest, MediaType};
 use crate::reference::{RepositoryName, Tag, TagOrDigest};
@@ -24,13 +28,13 @@ const TAGS_MAX: usize = 100;
 
 /// Answers with the manifest as it was pushed, whatever the client would accept.
 pub(super) fn get(
-    layout: &Layout,
+    store: &Store,
     name: &RepositoryName,
     what: &TagOrDigest,
 ) -> Result<Response<Body>, Refusal> {
     let unknown = || Refusal::new(Code::ManifestUnknown, format!("no manifest {what} in {name}"));
-    let descriptor = layout.find(name, what).ok_or_else(unknown)?;
-    let raw = layout.read_manifest(&descriptor.digest)?.ok_or_else(unknown)?;
+    let descriptor = store.find(name, what).ok_or_else(unknown)?;
+    let raw = store.read_manifest(name, &descriptor.digest)?.ok_or_else(unknown)?;
     let headers = [
         (CONTENT_TYPE, descriptor.media_type.to_string()),
         (CONTENT_DIGEST, descriptor.digest.to_string()),
@@ -40,7 +44,8 @@ pub(super) fn get(
 }
 
 pub(super) async fn put<B: RequestBody>(
-    server: &Server,
+    all: &Store,
+    folder: &Folder,
     head: &Parts,
     body: Pin<&mut B>,
     name: RepositoryName,
@@ -65,7 +70,10 @@ pub(super) async fn put<B: RequestBody>(
         TagOrDigest::Tag(_) => Vec::new(),
         TagOrDigest::Digest(_) => tags.clone(),
     };
-    server.blocking(move |server| store(&server.layout, &name, &tags, &manifest)).await?;
+    refuse_held(all, &name, &tags, &digest)?;
+    bring(all, folder, &name, &manifest).await?;
+    let layout = Arc::clone(&folder.layout);
+    blocking(move || store(&layout, &name, &tags, &manifest)).await?;
     let subject = subject.iter().map(|subject| (SUBJECT, subject.to_string()));
     let tags = by_query.iter().map(|tag| (TAG, tag.to_string()));
     for (header, value) in subject.chain(tags) {
@@ -74,6 +82,26 @@ pub(super) async fn put<B: RequestBody>(
         }
     }
     Ok(response)
+}
+
+/// A payload's tag would go on naming what the payload says: a push that seems to move it is refused.
+fn refuse_held(
+    store: &Store,
+    name: &RepositoryName,
+    tags: &[Tag],
+    digest: &Digest,
+) -> Result<(), Refusal> {
+    let Some(shelf) = &store.shelf else { return Ok(()) };
+    for tag in tags {
+        let held = shelf.find(name, &TagOrDigest::Tag(tag.clone()));
+        if let Some(held) = held.filter(|held| held.digest() != digest) {
+            let held = held.digest();
+            let message =
+                format!("the tag {name}:{tag} is a payload's and names {held}: push another tag");
+            return Err(Refusal::new(Code::Denied, message));
+        }
+    }
+    Ok(())
 }
 
 fn store(

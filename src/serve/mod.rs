@@ -1,19 +1,21 @@
-//! An OCI registry over one folder: the distribution-spec 1.1's pull, push and content discovery.
+//! An OCI registry over payloads or a folder: the distribution-spec 1.1's pull, push and content discovery.
 //!
-//! The folder is an OCI image layout ([`crate::layout`]); an unzipped payload is served as it is.
+//! The folder is an OCI image layout ([`crate::layout`]); an unzipped payload is served as it is. Payloads are read in
+//! place ([`crate::shelf`]) and lie over the folder, which takes what is pushed.
 //! Every blob is visible in every repository, so a mount succeeds whenever the blob is here at all.
-//! There is no deletion, no TLS and no login: this is for closed networks, for trying things out
-//! and for tests. Manifests whose blobs or children are missing are refused, so nothing that
+//! There is no deletion. TLS and logins are [`crate::listen`]'s. Manifests whose blobs or children are missing are refused, so nothing that
 //! is served points at nothing; payloads that were made sparse are served with their holes.
 //!
-//! [`Server::handle`] answers one request without any transport; [`Bound::run`] serves HTTP/1.1.
+//! [`Server::handle`] answers one request without any transport; [`Bound::run`] serves them on a listener.
 
 mod answer;
 mod blobs;
+mod bring;
 mod error;
 mod lists;
 mod manifests;
 mod route;
+mod store;
 mod uploads;
 
 use std::future::Future;
@@ -25,45 +27,32 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::Body as HttpBody;
+use hyper::body::{Body as HttpBody, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
 pub use answer::Body;
 use answer::{Code, Refusal, bare};
 pub use error::Error;
 use route::{Query, Route};
+use store::{Folder, Store};
 
 use crate::layout::{Durability, Layout, Uploads};
+use crate::listen::{CHALLENGE, Listener, Logins, Service};
+use crate::shelf::Shelf;
 
-/// How many header fields a request may have; clients send about ten.
-const HEADERS_MAX: usize = 64;
-/// The largest head of a request, and how much of a body is taken from the connection at once, in bytes.
-const READ_BUFFER_BYTES: usize = 512 * 1024;
-/// How long a connection may take to send a head, idle time between requests included.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// How much of a refused request's body is read, in bytes, so that the client gets to see the
 /// refusal; a client that sends more finds the connection closed.
 const DRAIN_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// How long that may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long requests may go on after the server was told to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often idle uploads are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// How far `index.json` may lag behind what was pushed.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(250);
-/// How long to wait when the system has no room for another connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -80,11 +69,27 @@ where
 {
 }
 
-/// A registry over one folder. Clones serve the same folder.
+/// A registry over payloads and a folder, or one of them. Clones serve the same.
 #[derive(Clone, Debug)]
 pub struct Server {
-    layout: Arc<Layout>,
-    uploads: Arc<Uploads>,
+    store: Store,
+    writing: Writing,
+    logins: Option<Logins>,
+}
+
+/// Whether a server takes what is pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    Allowed,
+    Refused,
+}
+
+impl Service for Server {
+    type Body = Body;
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        self.handle(request).await
+    }
 }
 
 impl Server {
@@ -101,14 +106,39 @@ impl Server {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(directory: &Path, durability: Durability) -> Result<Self, Error> {
-        let layout = Arc::new(Layout::open(directory, durability)?);
-        let uploads = Arc::new(Uploads::new(&layout));
-        Ok(Self { layout, uploads })
+        let folder = Some(open_folder(directory, durability)?);
+        let store = Store { shelf: None, folder };
+        Ok(Self { store, writing: Writing::Allowed, logins: None })
     }
 
-    /// The folder behind the registry.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
+    /// A registry over payloads, with a folder beneath them that takes what is pushed, if one is given.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn over(shelf: Arc<Shelf>, directory: Option<&Path>) -> Result<Self, Error> {
+        let open = |directory| open_folder(directory, Durability::Synced);
+        let folder = directory.map(open).transpose()?;
+        let store = Store { shelf: Some(shelf), folder };
+        Ok(Self { store, writing: Writing::Allowed, logins: None })
+    }
+
+    /// The folder behind the registry, if there is one.
+    pub fn layout(&self) -> Option<&Layout> {
+        self.store.folder.as_ref().map(|folder| folder.layout.as_ref())
+    }
+
+    /// The same without taking anything.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.writing = Writing::Refused;
+        self
+    }
+
+    /// The same for those alone who have a login.
+    #[must_use]
+    pub fn with_logins(mut self, logins: Logins) -> Self {
+        self.logins = Some(logins);
+        self
     }
 
     /// Listens at `address`; port 0 takes a free one. Needs a tokio runtime.
@@ -116,17 +146,19 @@ impl Server {
     /// # Errors
     /// [`Error::Listen`] if the address is taken or not ours.
     pub async fn bind(self, address: SocketAddr) -> Result<Bound, Error> {
-        let listen = |source| Error::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
-        let local_address = listener.local_addr().map_err(listen)?;
-        Ok(Bound { server: self, listener, local_address })
+        Ok(self.on(Listener::bind(address, None).await?))
+    }
+
+    /// The server on a listener.
+    pub fn on(self, listener: Listener) -> Bound {
+        Bound { server: self, listener }
     }
 
     /// Answers one request.
     pub async fn handle<B: RequestBody>(&self, request: Request<B>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let mut body = Box::pin(body);
-        let mut response = match self.answer(&head, body.as_mut()).await {
+        let mut response = match self.answered(&head, body.as_mut()).await {
             Ok(response) => response,
             Err(refusal) => {
                 drop(tokio::time::timeout(DRAIN_TIMEOUT, drain(body.as_mut())).await);
@@ -143,52 +175,72 @@ impl Server {
         response
     }
 
-    async fn answer<B: RequestBody>(
+    async fn answered<B: RequestBody>(
         &self,
         head: &Parts,
         body: Pin<&mut B>,
     ) -> Result<Response<Body>, Refusal> {
+        if let Some(logins) = &self.logins
+            && !logins.allow(&head.headers).await
+        {
+            return Err(Refusal::new(Code::Unauthorized, "name and password are needed")
+                .header(hyper::header::WWW_AUTHENTICATE, CHALLENGE.to_owned()));
+        }
         let route = Route::of(head.uri.path())?;
         let query = Query::of(head.uri.query());
         match (&head.method, route) {
             (&Method::GET | &Method::HEAD, Route::Base) => {
                 Ok(answer::document(&[], &serde_json::json!({})))
             }
-            (&Method::GET, Route::Catalog) => lists::catalog(&self.layout, &query),
-            (&Method::GET, Route::Tags(name)) => lists::tags(&self.layout, &name, &query),
+            (&Method::GET, Route::Catalog) => lists::catalog(&self.store, &query),
+            (&Method::GET, Route::Tags(name)) => lists::tags(&self.store, &name, &query),
             (&Method::GET, Route::Referrers(name, digest)) => {
-                self.blocking(move |server| {
-                    lists::referrers(&server.layout, &name, &digest, &query)
-                })
-                .await
+                let store = self.store.clone();
+                blocking(move || lists::referrers(&store, &name, &digest, &query)).await
             }
             (&Method::GET | &Method::HEAD, Route::Manifest(name, what)) => {
-                self.blocking(move |server| manifests::get(&server.layout, &name, &what)).await
+                let store = self.store.clone();
+                blocking(move || manifests::get(&store, &name, &what)).await
             }
             (&Method::PUT, Route::Manifest(name, what)) => {
-                manifests::put(self, head, body, name, what, &query).await
+                manifests::put(&self.store, self.folder()?, head, body, name, what, &query).await
             }
             (&Method::GET, Route::Blob(_, digest)) => blobs::get(self, head, digest).await,
             (&Method::HEAD, Route::Blob(_, digest)) => blobs::head(self, digest).await,
             (&Method::POST, Route::Uploads(name)) => {
-                uploads::post(self, head, body, name, &query).await
+                uploads::post(self, self.folder()?, head, body, name, &query).await
             }
             (method, Route::Upload(name, id)) => {
-                uploads::on_session(self, method, head, body, name, id, &query).await
+                let folder = self.folder()?;
+                uploads::on_session(folder, method, head, body, name, id, &query).await
             }
             (method, _) => Err(unsupported(method)),
         }
     }
 
-    /// Runs what blocks on the disk where it may.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Self) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<T, Refusal> {
-        let server = self.clone();
-        let done = spawn_blocking(move || work(&server)).await;
-        done.unwrap_or_else(|error| Err(Refusal::new(Code::Unknown, error)))
+    /// The folder that takes what is pushed.
+    fn folder(&self) -> Result<&Folder, Refusal> {
+        let folder = self.store.folder.as_ref().filter(|_| self.writing == Writing::Allowed);
+        folder.ok_or_else(|| {
+            let message = "this registry is read-only: nothing can be pushed to it";
+            Refusal::new(Code::Unsupported, message)
+                .header(hyper::header::ALLOW, "GET, HEAD".to_owned())
+        })
     }
+}
+
+/// Runs what blocks on the disk where it may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let done = spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Refusal::new(Code::Unknown, error)))
+}
+
+fn open_folder(directory: &Path, durability: Durability) -> Result<Folder, Error> {
+    let layout = Arc::new(Layout::open(directory, durability)?);
+    let uploads = Arc::new(Uploads::new(&layout));
+    Ok(Folder { layout, uploads })
 }
 
 fn unsupported(method: &Method) -> Refusal {
@@ -210,48 +262,32 @@ async fn drain<B: RequestBody>(mut body: Pin<&mut B>) {
 #[derive(Debug)]
 pub struct Bound {
     server: Server,
-    listener: TcpListener,
-    local_address: SocketAddr,
+    listener: Listener,
 }
 
 impl Bound {
     /// Where it listens, with the port that it really has.
     pub fn local_address(&self) -> SocketAddr {
-        self.local_address
+        self.listener.local_address()
     }
 
     /// Serves until `shutdown` is ready; requests under way then have ten seconds to end.
     pub async fn run(self, shutdown: impl Future) {
-        let mut shutdown = std::pin::pin!(shutdown);
-        let stop = watch::Sender::new(());
-        let mut connections = JoinSet::new();
-        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
-        let settling = tokio::spawn(settle_always(Arc::clone(&self.server.layout)));
-        loop {
-            tokio::select! {
-                _ = &mut shutdown => break,
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        let server = self.server.clone();
-                        connections.spawn(serve_connection(server, stream, stop.subscribe()));
-                    }
-                    // Out of file descriptors, or a client that went away again.
-                    Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-                },
-                Some(_) = connections.join_next() => {}
-                _ = sweep.tick() => {
-                    let uploads = Arc::clone(&self.server.uploads);
-                    drop(spawn_blocking(move || uploads.drop_idle(Instant::now())));
-                }
-            }
+        let folder = self.server.store.folder.clone();
+        let chores: Vec<_> = folder
+            .iter()
+            .flat_map(|folder| {
+                let settling = tokio::spawn(settle_always(Arc::clone(&folder.layout)));
+                [settling, tokio::spawn(sweep_always(Arc::clone(&folder.uploads)))]
+            })
+            .collect();
+        self.listener.run(self.server, shutdown).await;
+        for chore in chores {
+            chore.abort();
         }
-        drop(self.listener);
-        stop.send_replace(());
-        let all_ended = async { while connections.join_next().await.is_some() {} };
-        drop(tokio::time::timeout(STOP_TIMEOUT, all_ended).await);
-        settling.abort();
-        let layout = self.server.layout;
-        drop(spawn_blocking(move || layout.settle()).await);
+        if let Some(Folder { layout, .. }) = folder {
+            drop(spawn_blocking(move || layout.settle()).await);
+        }
     }
 }
 
@@ -266,26 +302,14 @@ async fn settle_always(layout: Arc<Layout>) {
     }
 }
 
-/// A connection that fails is its client's to notice; no other suffers.
-async fn serve_connection(server: Server, stream: TcpStream, mut stop: watch::Receiver<()>) {
-    drop(stream.set_nodelay(true));
-    let service = service_fn(move |request| {
-        let server = server.clone();
-        async move { Ok::<_, std::convert::Infallible>(server.handle(request).await) }
-    });
-    let mut connection = std::pin::pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_headers(HEADERS_MAX)
-            .max_buf_size(READ_BUFFER_BYTES)
-            .serve_connection(TokioIo::new(stream), service)
-    );
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        _ = stop.changed() => connection.as_mut().graceful_shutdown(),
+/// Lets idle uploads go.
+async fn sweep_always(uploads: Arc<Uploads>) {
+    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        interval.tick().await;
+        let uploads = Arc::clone(&uploads);
+        drop(spawn_blocking(move || uploads.drop_idle(Instant::now())).await);
     }
-    drop(connection.await);
 }
 
 /// An answer that says where something now is.

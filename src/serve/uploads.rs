@@ -16,7 +16,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::answer::{Body, Code, Refusal, bare};
 use super::route::Query;
-use super::{RequestBody, Server, created, unsupported};
+use super::store::Folder;
+use super::{RequestBody, Server, blocking, created, unsupported};
 use crate::digest::{Algorithm, Digest};
 use crate::layout::{self, NoSession, Session, Turn, Unfinished, UploadId, Writer};
 use crate::reference::RepositoryName;
@@ -31,6 +32,7 @@ const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 /// Opens a session, or mounts a blob, or takes a whole blob at once.
 pub(super) async fn post<B: RequestBody>(
     server: &Server,
+    folder: &Folder,
     head: &Parts,
     body: Pin<&mut B>,
     name: RepositoryName,
@@ -39,11 +41,10 @@ pub(super) async fn post<B: RequestBody>(
     let digest_of = |text: &str| {
         text.parse::<Digest>().map_err(|error| Refusal::new(Code::DigestInvalid, error))
     };
-    if let Some(mount) = query.get("mount").map(digest_of).transpose()? {
-        let wanted = mount.clone();
-        if server.blocking(move |server| Ok(server.layout.has_blob(&wanted))).await? {
-            return Ok(created(blob_location(&name, &mount), &mount));
-        }
+    if let Some(mount) = query.get("mount").map(digest_of).transpose()?
+        && server.store.size_bytes(&mount).await.is_ok()
+    {
+        return Ok(created(blob_location(&name, &mount), &mount));
     }
     let digest = query.get("digest").map(digest_of).transpose()?;
     let algorithm = match (&digest, query.get("digest-algorithm")) {
@@ -55,30 +56,30 @@ pub(super) async fn post<B: RequestBody>(
             return Err(Refusal::new(Code::DigestInvalid, message));
         }
     };
-    let repository = name.clone();
-    let start = move |server: &Server| {
-        server.uploads.start(&repository, algorithm).map_err(|error| match error {
+    let (repository, uploads) = (name.clone(), Arc::clone(&folder.uploads));
+    let start = move || {
+        uploads.start(&repository, algorithm).map_err(|error| match error {
             NoSession::TooMany => Refusal::new(Code::TooManyRequests, error),
             NoSession::Layout(error) => error.into(),
         })
     };
-    let session = server.blocking(start).await?;
+    let session = blocking(start).await?;
     let Some(digest) = digest else {
         let minimum = (CHUNK_MIN_LENGTH, "1".to_owned());
         return Ok(progress(StatusCode::ACCEPTED, &name, &session, &[minimum]));
     };
     let ended = receive(&session, head, body).await;
     let finished = match ended {
-        Ok(turn) => finish(server, &session, turn, digest, &name).await,
+        Ok(turn) => finish(folder, &session, turn, digest, &name).await,
         Err(refusal) => Err(refusal),
     };
-    server.uploads.remove(session.id());
+    folder.uploads.remove(session.id());
     finished
 }
 
 /// Everything that is done with an open session.
 pub(super) async fn on_session<B: RequestBody>(
-    server: &Server,
+    folder: &Folder,
     method: &Method,
     head: &Parts,
     body: Pin<&mut B>,
@@ -86,7 +87,7 @@ pub(super) async fn on_session<B: RequestBody>(
     id: UploadId,
     query: &Query,
 ) -> Result<Response<Body>, Refusal> {
-    let session = server.uploads.get(&name, id).ok_or_else(unknown)?;
+    let session = folder.uploads.get(&name, id).ok_or_else(unknown)?;
     match *method {
         Method::GET => Ok(progress(StatusCode::NO_CONTENT, &name, &session, &[])),
         Method::PATCH => {
@@ -97,10 +98,10 @@ pub(super) async fn on_session<B: RequestBody>(
             let digest = query.get("digest").unwrap_or_default().parse();
             let digest = digest.map_err(|error| Refusal::new(Code::DigestInvalid, error))?;
             let turn = receive(&session, head, body).await?;
-            finish(server, &session, turn, digest, &name).await
+            finish(folder, &session, turn, digest, &name).await
         }
         Method::DELETE => {
-            server.uploads.remove(id);
+            folder.uploads.remove(id);
             drop(session.take_over().await);
             Ok(bare(StatusCode::NO_CONTENT, &[]))
         }
@@ -261,24 +262,23 @@ impl Pipe {
 
 /// Ends a session as a blob. Bytes that are not what was promised are of no use: the session ends too.
 async fn finish(
-    server: &Server,
+    folder: &Folder,
     session: &Arc<Session>,
     turn: Turn,
     digest: Digest,
     name: &RepositoryName,
 ) -> Result<Response<Body>, Refusal> {
     let mut writer = turn.writer;
-    let wanted = digest.clone();
-    let finished =
-        server.blocking(move |server| Ok(writer.finish(&wanted, &server.layout))).await?;
+    let (wanted, layout) = (digest.clone(), Arc::clone(&folder.layout));
+    let finished = blocking(move || Ok(writer.finish(&wanted, &layout))).await?;
     match finished {
         Ok(()) => {}
         Err(Unfinished::Layout(error)) => return Err(error.into()),
         Err(Unfinished::Mismatch(mismatch)) => {
-            server.uploads.remove(session.id());
+            folder.uploads.remove(session.id());
             return Err(Refusal::new(Code::DigestInvalid, mismatch));
         }
     }
-    server.uploads.remove(session.id());
+    folder.uploads.remove(session.id());
     Ok(created(blob_location(name, &digest), &digest))
 }

@@ -242,7 +242,7 @@ pub fn dangling(registry: &TestRegistry) -> Vec<String> {
 /// The same, but for manifests that are known not to travel.
 pub fn dangling_but(registry: &TestRegistry, known: &[&Digest]) -> Vec<String> {
     let mut missing = Vec::new();
-    for repository in registry.server().layout().repositories() {
+    for repository in registry.server().layout().expect("a folder").repositories() {
         for tag in registry.tags(repository.as_str()) {
             let mut found = Vec::new();
             walk(registry, repository.as_str(), &tag, known, &mut found);

@@ -29,6 +29,7 @@ mod resume;
 mod resume_push;
 mod rewritten;
 mod save;
+mod served;
 mod signals;
 mod signed;
 mod sweeps;

@@ -56,7 +56,8 @@ fn referring_index(subject: &Image, children: &[&Image]) -> Image {
 /// What a registry lists, by its API or by the fallback tag.
 fn listed(registry: &TestRegistry, subject: &Image) -> Vec<Digest> {
     let repository = "app".parse().expect("a repository");
-    let by_api = registry.server().layout().referrers(&repository, subject.digest());
+    let by_api =
+        registry.server().layout().expect("a folder").referrers(&repository, subject.digest());
     let mut digests: Vec<Digest> = by_api.into_iter().map(|referrer| referrer.digest).collect();
     if let Some(raw) = registry.manifest("app", &subject.digest().tag_form()) {
         let index = Manifest::parse(raw, None).expect("an index");

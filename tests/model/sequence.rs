@@ -372,7 +372,7 @@ impl World<'_> {
 
     /// Whether the far side is what the model says, down to every blob that a tag leads to.
     fn compare(&self) {
-        let layout = self.job.far.server().layout();
+        let layout = self.job.far.server().layout().expect("a folder");
         let mut tags = BTreeMap::new();
         for repository in layout.repositories() {
             for tag in self.job.far.tags(repository.as_str()) {

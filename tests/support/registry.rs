@@ -282,7 +282,7 @@ impl TestRegistry {
 
     fn put_blob_as(&self, repository: &str, digest: &Digest, bytes: &[u8]) {
         self.shared.state().links.insert((repository.to_owned(), digest.clone()));
-        self.server().layout().write_blob(digest, bytes).expect("written");
+        self.server().layout().expect("a folder").write_blob(digest, bytes).expect("written");
     }
 
     /// Stores an image, chart or index with all that belongs to it, under a tag, or with `""`
@@ -299,32 +299,41 @@ impl TestRegistry {
             .map(|tag| tag.parse().expect("a tag"))
             .into_iter()
             .collect();
-        let layout = self.server().layout();
+        let layout = self.server().layout().expect("a folder");
         layout.put_manifest(&name(repository), &tags, &image.manifest).expect("stored");
         image.digest().clone()
     }
 
     /// The bytes of a manifest, by tag or digest.
     pub fn manifest(&self, repository: &str, what: &str) -> Option<Bytes> {
-        let found = self.server().layout().find(&name(repository), &tag_or_digest(what))?;
-        self.server().layout().read_manifest(&found.digest).expect("readable")
+        let found = self
+            .server()
+            .layout()
+            .expect("a folder")
+            .find(&name(repository), &tag_or_digest(what))?;
+        self.server().layout().expect("a folder").read_manifest(&found.digest).expect("readable")
     }
 
     /// What a tag names.
     pub fn tagged(&self, repository: &str, tag: &str) -> Option<Digest> {
-        let found = self.server().layout().find(&name(repository), &tag_or_digest(tag))?;
+        let found = self
+            .server()
+            .layout()
+            .expect("a folder")
+            .find(&name(repository), &tag_or_digest(tag))?;
         Some(found.digest)
     }
 
     /// All tags of a repository; none if there is no such repository.
     pub fn tags(&self, repository: &str) -> Vec<String> {
-        let tags = self.server().layout().tags(&name(repository)).unwrap_or_default();
+        let tags =
+            self.server().layout().expect("a folder").tags(&name(repository)).unwrap_or_default();
         tags.iter().map(ToString::to_string).collect()
     }
 
     /// Whether a repository has a blob.
     pub fn has_blob(&self, repository: &str, digest: &Digest) -> bool {
-        self.server().layout().has_blob(digest)
+        self.server().layout().expect("a folder").has_blob(digest)
             && (self.shared.options.blobs_shared || self.shared.is_linked(repository, digest))
     }
 
@@ -670,7 +679,8 @@ impl Shared {
     fn is_moved(&self, repository: &str, what: &str, digest: &Digest) -> bool {
         let Ok(repository) = repository.parse() else { return false };
         let Ok(tag) = what.parse() else { return false };
-        let found = self.server.layout().find(&repository, &TagOrDigest::Tag(tag));
+        let found =
+            self.server.layout().expect("a folder").find(&repository, &TagOrDigest::Tag(tag));
         found.is_some_and(|found| found.digest != *digest)
     }
 
@@ -682,14 +692,18 @@ impl Shared {
         manifest: Manifest,
     ) -> Option<Response<AnyBody>> {
         let repository: RepositoryName = repository.parse().ok()?;
-        if self.server.layout().missing(&repository, &manifest).is_empty() {
+        if self.server.layout().expect("a folder").missing(&repository, &manifest).is_empty() {
             return None;
         }
         let (tags, manifest) = match what {
             TagOrDigest::Tag(tag) => (vec![tag.clone()], manifest),
             TagOrDigest::Digest(digest) => (Vec::new(), manifest.verified_as(digest).ok()?),
         };
-        self.server.layout().put_manifest(&repository, &tags, &manifest).expect("stored");
+        self.server
+            .layout()
+            .expect("a folder")
+            .put_manifest(&repository, &tags, &manifest)
+            .expect("stored");
         let mut response = plain(201, "");
         let location = format!("/v2/{repository}/manifests/{}", manifest.digest());
         set_header(&mut response, "location", &location);
