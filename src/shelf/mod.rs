@@ -5,7 +5,7 @@
 //! cache. Old blobs that deltas need, and blobs that the payloads expect at the far side, are looked for in
 //! the other payloads and in folders.
 //!
-//! It promises that whoever reads a [`Content`] to its end, or a part of one that was checked, has what the digest
+//! It promises that whoever reads a blob to its end, or a part of one that was checked, has what the digest
 //! says. Of several payloads the later counts for tags.
 
 mod cache;

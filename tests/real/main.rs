@@ -12,6 +12,7 @@ mod expected;
 mod extracted;
 mod kit;
 mod layouts;
+mod payloads_served;
 mod pipes;
 mod receipts;
 mod referrers;

@@ -163,7 +163,7 @@ fn rewritten_layers_are_read_by_skopeo_under_the_id_of_the_registry() {
     }
 }
 
-mod podman {
+pub mod podman {
     use super::*;
 
     #[test]
@@ -183,7 +183,7 @@ mod podman {
         }
     }
 
-    fn podman(folder: &Path) -> impl Fn(&[&str]) -> Command {
+    pub fn podman(folder: &Path) -> impl Fn(&[&str]) -> Command {
         let folder = folder.to_owned();
         move |arguments| {
             let mut command = clean(real::tool("podman"));
@@ -220,7 +220,7 @@ mod podman {
     }
 }
 
-mod dockerd {
+pub mod dockerd {
     use std::process::{Child, Stdio};
     use std::thread::sleep;
     use std::time::{Duration, Instant};
@@ -231,13 +231,13 @@ mod dockerd {
     const START_LIMIT: Duration = Duration::from_secs(60);
 
     /// Docker's engine with a store of its own.
-    struct Engine {
+    pub struct Engine {
         child: Child,
         socket: PathBuf,
     }
 
     impl Engine {
-        fn start(folder: &Path) -> Self {
+        pub fn start(folder: &Path) -> Self {
             let socket = folder.join("docker.sock");
             let mut command = Command::new(real::tool("dockerd"));
             let log = std::fs::File::create(folder.join("dockerd.log")).expect("a log");
@@ -260,7 +260,7 @@ mod dockerd {
             engine
         }
 
-        fn docker(&self, arguments: &[&str]) -> Command {
+        pub fn docker(&self, arguments: &[&str]) -> Command {
             let mut command = clean(real::tool("docker"));
             command.arg("-H").arg(format!("unix://{}", self.socket.display())).args(arguments);
             command

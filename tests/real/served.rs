@@ -17,8 +17,12 @@ pub struct Served {
 
 impl Served {
     pub fn start(folder: &Path) -> Self {
-        let dir = ["serve", "--listen", "127.0.0.1:0", "--dir", kit::text_of(folder)];
-        let mut command = kharon_command(&dir);
+        Self::start_with(&["--dir", kit::text_of(folder)])
+    }
+
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let fixed = ["serve", "--listen", "127.0.0.1:0"];
+        let mut command = kharon_command(&[&fixed[..], arguments].concat());
         let mut process = command.stderr(Stdio::piped()).spawn().expect("kharon runs");
         let stderr = process.stderr.take().expect("a pipe");
         let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
