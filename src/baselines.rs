@@ -117,6 +117,8 @@ impl Finder {
             let place = place.ok_or_else(|| anyhow!("baseline `{digest}` was not looked for"))?;
             self.feed(restorer, digest, *size, place).await
         });
+        // A closure across an await would keep the future from being sent.
+        let reads: Vec<_> = reads.collect();
         stream::iter(reads).buffer_unordered(jobs).try_collect().await
     }
 

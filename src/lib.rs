@@ -51,9 +51,11 @@
 //! inspect · verify · savings   look at a payload, read all of it, say what deltas save
 //! prove · restore · baselines   blobs rebuilt from deltas: to compare them, at all, and what from
 //! expand · scanned    all that payloads bring as plain files (tar) · what of it was looked at
+//! web                 a page that hands images out (form_urlencoded)
 //! serve               a registry over payloads or an OCI layout folder
 //! shelf               payloads as a store, read in place; blobs rebuilt when asked for
-//! listen              an address, TLS and logins for those who serve (hyper, hyper-util, tokio-rustls, bcrypt)
+//! listen              an address, TLS and logins for those who serve (hyper, hyper-util, tokio-rustls,
+//!                     tokio-io-timeout, bcrypt)
 //! payload             the written format, docker-charon's beside it (zip)
 //! receipt             what the far side holds, as a file
 //! plan · names · rebuild   pure: what travels, what it is called, indexes of what travels
@@ -122,6 +124,7 @@ pub mod unpack;
 pub mod verified;
 pub mod verify;
 mod watched;
+pub mod web;
 mod window;
 
 // The command line names the library as everybody else does.

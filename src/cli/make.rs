@@ -308,6 +308,7 @@ impl MakeArgs {
             repositories,
             already_transferred: make::parse_images(&self.already_transferred, &self.registry)?,
             against: self.against.clone(),
+            receipts: Vec::new(),
             platforms: self.platform.clone(),
             referrers: if self.no_referrers { Referrers::Leave } else { Referrers::Include },
             foreign_layers: if self.foreign_layers {

@@ -24,6 +24,7 @@ mod signals;
 mod start;
 mod state;
 mod verify;
+mod web;
 
 use std::path::PathBuf;
 
@@ -95,7 +96,7 @@ pub(crate) enum Command {
     /// List what a registry holds, for `make-payload --against`
     #[command(after_help = EXIT_CODES)]
     Inventory(Box<inventory::InventoryArgs>),
-    /// Serve payloads, or a folder with an OCI image layout, as a registry
+    /// Serve payloads, or a folder with an OCI image layout, as a registry; or a page that hands images out
     #[command(after_help = EXIT_CODES)]
     Serve(Box<serve::ServeArgs>),
     /// Print a script that completes kharon's command line

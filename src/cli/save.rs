@@ -11,7 +11,8 @@ use kharon::make::{self, DEFAULT_JOBS, ImageName};
 use kharon::platform::{InvalidPlatform, Platform};
 use kharon::progress::Reporter;
 use kharon::save::{
-    Existing, Layout, Platforms, Rewrite, RewrittenLayers, SaveReport, SaveRequest, Target, save,
+    Existing, Layout, Platforms, Rewrite, RewrittenLayers, SaveReport, SaveRequest, Target,
+    file_name, save,
 };
 use kharon::terminal::{self, Terminal};
 use kharon::units::{count, format_bytes};
@@ -200,14 +201,6 @@ fn folder_target(path: PathBuf, layout: Layout) -> (Target, String) {
     (Target::Folder(path, layout), name)
 }
 
-/// What a file is called after an image: `python:3.9` gives `python_3.9`.
-fn file_name(image: &ImageName) -> String {
-    let name = image.name.split('@').next().unwrap_or_default();
-    let digest = image.reference.digest.as_ref().filter(|_| image.reference.tag.is_none());
-    let name = digest.map_or_else(|| name.to_owned(), |it| format!("{name}_{}", it.short()));
-    name.replace(['/', ':', '[', ']'], "_")
-}
-
 /// Says what was saved, on stderr.
 pub(super) fn tell(report: &SaveReport, name: &str, reporter: &dyn Reporter) {
     let present = match report.present {
@@ -220,26 +213,4 @@ pub(super) fn tell(report: &SaveReport, name: &str, reporter: &dyn Reporter) {
         count(report.images.len() as u64, "image"),
         count(report.blobs, "blob"),
     ));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use kharon::reference::RegistryHost;
-
-    #[test]
-    fn a_file_is_called_after_its_image() {
-        let digest = format!("sha256:{}", "a".repeat(64));
-        for (image, name) in [
-            ("python:3.9", "python_3.9"),
-            ("python", "python"),
-            ("ghcr.io/team/app:1", "ghcr.io_team_app_1"),
-            (&format!("app:1@{digest}"), "app_1"),
-            (&format!("app@{digest}"), "app_aaaaaaaaaaaa"),
-            ("[::1]:5000/app:1", "___1__5000_app_1"),
-        ] {
-            let images = make::parse_images(&[image], &RegistryHost::docker_hub());
-            assert_eq!(file_name(&images.expect(image)[0]), name, "{image}");
-        }
-    }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use kharon::failure::{BaselineMissing, ExitCode};
+use kharon::failure::{BaselineMissing, ExitCode, Usage};
 use kharon::names::{Rename, TargetNames};
 use kharon::payload::Payload;
 use kharon::reference::RepositoryName;
@@ -15,6 +15,7 @@ use kharon::units::{count, parse_size};
 
 use super::listen::ListenArgs;
 use super::signalled;
+use super::web::WebArgs;
 
 const CACHE_SIZE_HELP: &str =
     "Keep at most so many bytes of rebuilt layers, such as 50GB [default: 10GB]";
@@ -27,13 +28,15 @@ pub(crate) struct ServeArgs {
     payload: Vec<PathBuf>,
     /// The folder with the OCI image layout, such as an unzipped payload; made if it is missing. With --payload it
     /// lies beneath the payloads and takes what is pushed
-    #[arg(long, value_name = "FOLDER", required_unless_present = "payload")]
+    #[arg(long, value_name = "FOLDER", required_unless_present_any = ["payload", "web"])]
     dir: Option<PathBuf>,
     /// Take nothing: whoever pushes is refused
     #[arg(long)]
     read_only: bool,
     #[command(flatten)]
     payloads: PayloadArgs,
+    #[command(flatten)]
+    web: WebArgs,
     #[command(flatten)]
     listen: ListenArgs,
 }
@@ -66,6 +69,10 @@ struct PayloadArgs {
 
 impl ServeArgs {
     pub(crate) async fn run(&self, terminal: &Terminal) -> anyhow::Result<ExitCode> {
+        if self.web.is_asked() {
+            self.refuse_both()?;
+            return self.web.run(&self.listen, terminal).await;
+        }
         let server = self.server(terminal).await?;
         let is_read_only = self.read_only || self.dir.is_none();
         let can = if is_read_only { "pull" } else { "pull and push" };
@@ -82,6 +89,15 @@ impl ServeArgs {
         ));
         server.on(listener).run(signalled()).await;
         Ok(ExitCode::Done)
+    }
+
+    /// clap would forget that other options need `--web` if it knew that `--web` excludes these.
+    fn refuse_both(&self) -> Result<(), Usage> {
+        if self.dir.is_none() && self.payload.is_empty() && !self.read_only {
+            return Ok(());
+        }
+        let message = "`--web` is for registries elsewhere, and serves no folder and no payload";
+        Err(Usage::new(message).with_hint("serve `--dir` and `--payload` by a kharon of their own"))
     }
 
     async fn server(&self, terminal: &Terminal) -> anyhow::Result<Server> {

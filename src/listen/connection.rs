@@ -1,7 +1,7 @@
 //! One connection from its first byte to its last.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use hyper::rt::{Read, Write};
@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_io_timeout::TimeoutStream;
 
 use super::{Service, Tls};
 
@@ -33,12 +34,17 @@ const WANTS_TLS: &[u8] =
 /// Serves one connection. One that fails is its client's to notice; no other suffers.
 pub(super) async fn serve(
     service: impl Service,
-    mut stream: TcpStream,
+    stream: TcpStream,
     tls: Option<Tls>,
+    idle_timeout: Duration,
     mut stop: watch::Receiver<()>,
 ) {
     drop(stream.set_nodelay(true));
-    let Some(tls) = tls else { return speak(service, TokioIo::new(stream), stop).await };
+    let Some(tls) = tls else {
+        let stream = watched(stream, idle_timeout);
+        return speak(service, TokioIo::new(stream), stop).await;
+    };
+    let mut stream = stream;
     let shaking = async {
         let mut first = [0];
         if stream.peek(&mut first).await.ok()? == 0 {
@@ -48,7 +54,7 @@ pub(super) async fn serve(
             drop(stream.write_all(WANTS_TLS).await);
             return None;
         }
-        tls.acceptor.accept(stream).await.ok()
+        tls.acceptor.accept(watched(stream, idle_timeout)).await.ok()
     };
     let shaken = tokio::select! {
         shaken = timeout(HANDSHAKE_TIMEOUT, shaking) => shaken,
@@ -57,6 +63,13 @@ pub(super) async fn serve(
     if let Ok(Some(stream)) = shaken {
         speak(service, TokioIo::new(stream), stop).await;
     }
+}
+
+/// The stream, broken off when the other side takes nothing for too long.
+fn watched(stream: TcpStream, idle_timeout: Duration) -> Pin<Box<TimeoutStream<TcpStream>>> {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(idle_timeout));
+    Box::pin(stream)
 }
 
 async fn speak(

@@ -1,8 +1,8 @@
 //! A listener: HTTP/1.1 with or without TLS, and an end in good order. Who may ask what is its service's
 //! matter; [`Logins`] knows the passwords.
 //!
-//! It promises that a connection that fails harms no other, that a client has limits for heads and
-//! handshakes, and that requests under way may end when it is told to stop.
+//! It promises that a connection that fails harms no other, that a client has limits for heads,
+//! handshakes and for taking answers, and that requests under way may end when it is told to stop.
 
 mod connection;
 mod error;
@@ -27,6 +27,10 @@ pub use tls::{InvalidTls, Tls};
 
 /// How long requests may go on after the listener was told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take nothing of an answer.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// How many connections there are at most; more wait for their turn.
+const CONNECTIONS_MAX: usize = 1024;
 /// How long to wait when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -48,6 +52,7 @@ pub struct Listener {
     tcp: TcpListener,
     local_address: SocketAddr,
     tls: Option<Tls>,
+    idle_timeout: Duration,
 }
 
 impl Listener {
@@ -59,7 +64,14 @@ impl Listener {
         let listen = |source| Error { address, source };
         let tcp = TcpListener::bind(address).await.map_err(listen)?;
         let local_address = tcp.local_addr().map_err(listen)?;
-        Ok(Self { tcp, local_address, tls })
+        Ok(Self { tcp, local_address, tls, idle_timeout: IDLE_TIMEOUT })
+    }
+
+    /// The same with another limit for how long a client may take nothing of an answer.
+    #[must_use]
+    pub fn with_idle_timeout(mut self, idle_timeout: Duration) -> Self {
+        self.idle_timeout = idle_timeout;
+        self
     }
 
     /// Where it listens, with the port that it really has.
@@ -91,10 +103,11 @@ impl Listener {
         loop {
             tokio::select! {
                 _ = &mut shutdown => break,
-                accepted = self.tcp.accept() => match accepted {
+                accepted = self.tcp.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                     Ok((stream, _)) => {
-                        let (service, tls) = (service.clone(), self.tls.clone());
-                        connections.spawn(connection::serve(service, stream, tls, stop.subscribe()));
+                        let (service, tls, idle) = (service.clone(), self.tls.clone(), self.idle_timeout);
+                        let stopped = stop.subscribe();
+                        connections.spawn(connection::serve(service, stream, tls, idle, stopped));
                     }
                     // Out of file descriptors, or a client that went away again.
                     Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,

@@ -25,7 +25,7 @@ enum Against {
     Receipt(Receipt),
 }
 
-/// Adds what all files of the request prove. Gives the payloads, for old blobs that are in them, and the
+/// Adds what all files and receipts of the request prove. Gives the payloads, for old blobs that are in them, and the
 /// digest of what each file says.
 pub(super) fn add_files(
     baseline: &mut Baseline,
@@ -48,6 +48,11 @@ pub(super) fn add_files(
                 warn_of_two(&mut far, &receipt.registry, reporter);
             }
         }
+    }
+    for receipt in &request.receipts {
+        add_receipt(baseline, receipt, &near);
+        said.push(Digest::of(&receipt.to_json()?));
+        warn_of_two(&mut far, &receipt.registry, reporter);
     }
     Ok((payloads, said))
 }

@@ -55,7 +55,7 @@ pub fn split_repositories(images: Vec<ImageName>) -> (Vec<ImageName>, Vec<Source
 }
 
 /// Whether a valid name has neither tag nor digest.
-fn is_repository(name: &str) -> bool {
+pub(crate) fn is_repository(name: &str) -> bool {
     !name.contains('@') && !name.rsplit('/').next().is_some_and(|last| last.contains(':'))
 }
 

@@ -50,6 +50,7 @@ use crate::units::{count, format_bytes};
 
 pub use crate::registry::Resume;
 pub use again::{VolumeRequest, make_volume};
+pub(crate) use list::is_repository;
 pub use list::{
     ImageName, each_once, parse_image, parse_images, parse_repositories, split_repositories,
 };

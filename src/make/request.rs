@@ -10,6 +10,7 @@ use crate::names::FarNames;
 use crate::payload::index::Making;
 use crate::plan::{ForeignLayers, HeldBlob};
 use crate::platform::Platform;
+use crate::receipt::Receipt;
 use crate::reference::RegistryHost;
 use crate::registry::{Connections, CredentialStore, Resume};
 
@@ -104,6 +105,8 @@ pub struct MakeRequest {
     pub already_transferred: Vec<ImageName>,
     /// Former payloads, receipts and inventories: the far side has what they prove.
     pub against: Vec<PathBuf>,
+    /// Receipts and inventories that were read already.
+    pub receipts: Vec<Receipt>,
     /// The platforms to choose of each index; empty for all.
     pub platforms: Vec<Platform>,
     /// Whether what refers to the images comes along.
@@ -145,6 +148,7 @@ impl MakeRequest {
             repositories: Repositories::default(),
             already_transferred: Vec::new(),
             against: Vec::new(),
+            receipts: Vec::new(),
             platforms: Vec::new(),
             referrers: Referrers::Include,
             foreign_layers: ForeignLayers::LeaveOut,

@@ -15,6 +15,8 @@ use reqwest::redirect;
 
 use self::certificates::{HostCertificates, Trust};
 pub use self::error::ConnectionError;
+pub use self::reach::{NotPublic, Reach};
+use self::reach::{PublicOnly, Way};
 pub use super::bounded_file::UnreadableFile;
 use super::mirror::Mirrors;
 use super::search_paths::SearchPaths;
@@ -22,6 +24,7 @@ use crate::reference::RegistryHost;
 
 mod certificates;
 mod error;
+mod reach;
 #[cfg(test)]
 mod tests;
 
@@ -62,6 +65,8 @@ pub struct Connections {
     pub mirrors: BTreeMap<RegistryHost, Mirrors>,
     /// What holds for one registry besides all of this.
     pub hosts: BTreeMap<RegistryHost, HostSettings>,
+    /// Which hosts may be asked at all.
+    pub reach: Reach,
 }
 
 /// The settings of one registry.
@@ -89,6 +94,7 @@ impl Default for Connections {
             rate_limit_bytes_per_second: None,
             mirrors: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            reach: Reach::Anywhere,
         }
     }
 }
@@ -160,12 +166,13 @@ impl Connections {
     /// [`ConnectionError`] names the file that cannot be used. A plain HTTP host never fails for
     /// want of certificates.
     pub fn connect(&self, host: &RegistryHost) -> Result<Connection, ConnectionError> {
+        let way = self.reach.way_to(host)?;
         let scheme = self.scheme(host);
         let certificates = match scheme {
             Scheme::Http => HostCertificates::default(),
             Scheme::Https | Scheme::HttpsOrHttp => HostCertificates::read(self, host)?,
         };
-        let build = |trust| certificates.apply(self.builder(host), trust).build();
+        let build = |trust| certificates.apply(self.builder(host, &way), trust).build();
         let client = match build(Trust::System).or_else(|error| match scheme {
             Scheme::Https => Err(error),
             // Without any root the system's verifier cannot be made, which plain HTTP never needs.
@@ -187,7 +194,7 @@ impl Connections {
         }
     }
 
-    fn builder(&self, host: &RegistryHost) -> reqwest::ClientBuilder {
+    fn builder(&self, host: &RegistryHost, way: &Way) -> reqwest::ClientBuilder {
         let builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .http1_only()
@@ -200,6 +207,10 @@ impl Connections {
         // reqwest's 30 s would end an upload that waits for a slow disk before the stall timeout.
         #[cfg(target_os = "linux")]
         let builder = builder.tcp_user_timeout(self.stall_timeout);
-        if host.is_loopback() { builder.no_proxy() } else { builder }
+        match way {
+            Way::Checked => builder.dns_resolver(PublicOnly::shared()).no_proxy(),
+            Way::Usual if host.is_loopback() => builder.no_proxy(),
+            Way::Usual => builder,
+        }
     }
 }

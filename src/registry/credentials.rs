@@ -23,6 +23,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -90,12 +91,13 @@ pub enum Credentials {
 }
 
 /// Finds credentials by host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CredentialStore {
     explicit: HashMap<RegistryHost, Credentials>,
     referenced: HashMap<RegistryHost, Referenced>,
     files: Vec<CredentialFile>,
-    helpers: Helpers,
+    /// Clones share what they answered.
+    helpers: Arc<Helpers>,
 }
 
 /// A file that may know credentials.
@@ -141,7 +143,7 @@ impl CredentialStore {
             explicit: HashMap::new(),
             referenced: HashMap::new(),
             files: files.map(|(path, on_missing)| CredentialFile { path, on_missing }).collect(),
-            helpers: Helpers::new(paths.programs),
+            helpers: Arc::new(Helpers::new(paths.programs)),
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use super::connection::ConnectionError;
+use super::connection::{ConnectionError, NotPublic};
 use super::credentials::CredentialError;
 use crate::digest::Mismatch;
 use crate::manifest::InvalidManifest;
@@ -60,6 +60,8 @@ pub(super) enum Kind {
 pub(super) enum Trouble {
     /// The name is not known.
     UnknownHost,
+    /// The host was not named, and none of its addresses is public.
+    NotPublic,
     /// The other side's certificate is not trusted, or ours is not.
     Certificate,
     /// What answered does not speak TLS.
@@ -160,7 +162,7 @@ impl Error {
     pub fn is_temporary(&self) -> bool {
         match &self.0.kind {
             Kind::Transport { trouble, .. } => {
-                !matches!(trouble, Trouble::Certificate | Trouble::NotTls)
+                !matches!(trouble, Trouble::Certificate | Trouble::NotTls | Trouble::NotPublic)
             }
             Kind::Status(refusal) => {
                 matches!(refusal.status, 408 | 429 | 500 | 502 | 503 | 504)
@@ -263,6 +265,7 @@ impl Trouble {
             Self::Certificate => Some(format!(
                 "if `{host}` has a certificate of a private authority, name that with `--ca-file`"
             )),
+            Self::NotPublic => Some(NotPublic::hint()),
             Self::Closed => Some(format!("check the port of `{host}`, and that the registry runs")),
             Self::NotTls | Self::TlsEnded => {
                 Some(format!("if `{host}` speaks plain http, say so with `--insecure`"))
@@ -305,6 +308,7 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownHost => f.write_str("no host of that name is known"),
+            Self::NotPublic => f.write_str("it has no public address and was not allowed"),
             Self::Certificate => f.write_str("the certificates do not agree"),
             Self::NotTls => f.write_str("expected TLS, found something else"),
             Self::TlsEnded => f.write_str("the connection ended where TLS should begin"),

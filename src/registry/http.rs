@@ -14,7 +14,7 @@ use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub(super) use reqwest::{Method, StatusCode, Url};
 
 use super::answer::Response;
-use super::connection::{Connection, Connections, HostSettings};
+use super::connection::{Connection, Connections, HostSettings, NotPublic};
 use super::error::{Failure, Identity, Kind, Trouble};
 use super::outgoing::{Outgoing, Waiting};
 use super::retry;
@@ -313,7 +313,9 @@ async fn within(limit: Duration, sent: reqwest::RequestBuilder) -> Result<reqwes
 /// may hold the signature of a storage service.
 pub(super) fn transport(error: reqwest::Error) -> Kind {
     let error = error.without_url();
-    let trouble = if error.is_dns() {
+    let trouble = if sources(&error).any(<dyn StdError>::is::<NotPublic>) {
+        Trouble::NotPublic
+    } else if error.is_dns() {
         Trouble::UnknownHost
     } else if causes(&error, |text| text.contains("certificate") || text.contains("fatal alert")) {
         Trouble::Certificate

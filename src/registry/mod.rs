@@ -40,7 +40,9 @@ mod upload;
 
 pub use blob::RemoteBlob;
 pub use client::{PullQuota, Registries, Registry};
-pub use connection::{ClientIdentity, Connections, HostSettings, RetryPolicy, TlsVerification};
+pub use connection::{
+    ClientIdentity, Connections, HostSettings, Reach, RetryPolicy, TlsVerification,
+};
 pub use credentials::{CredentialStore, Credentials, PasswordSource, Referenced, Secret};
 pub use error::Error;
 pub use journal::{Resume, UploadJournal};

@@ -26,6 +26,8 @@ pub(crate) struct Chosen {
     pub(crate) image: Option<Manifest>,
     /// All manifests of it, children before parents.
     pub(crate) manifests: Vec<Manifest>,
+    /// The index that the name stood for, where one platform of it was chosen.
+    pub(crate) index: Option<Manifest>,
 }
 
 /// Who is to find the images.

@@ -42,7 +42,7 @@ pub(crate) enum Artifacts {
 }
 
 /// The platform of this machine; engines run Linux in a machine of its own where the system is another.
-pub(super) fn of_machine() -> Platform {
+pub fn machine_platform() -> Platform {
     let (architecture, variant) = match std::env::consts::ARCH {
         "x86_64" => ("amd64", None),
         "x86" => ("386", None),
@@ -88,11 +88,12 @@ pub(crate) async fn choose(
         let descriptor = root.descriptor.clone();
         let found = is_image.then(|| root.clone());
         let manifests = vec![root];
-        return Ok(Some(Chosen { reference, root: descriptor, image: found, manifests }));
+        let index = None;
+        return Ok(Some(Chosen { reference, root: descriptor, image: found, manifests, index }));
     }
     let wanted = match platforms {
         Platforms::One(platform) => platform.clone(),
-        Platforms::Machine => of_machine(),
+        Platforms::Machine => machine_platform(),
         Platforms::All => return chooser.everything(reference, root).await.map(Some),
     };
     let child = nearest(&root, &wanted, &image.name)?;
@@ -111,7 +112,8 @@ pub(crate) async fn choose(
         ..reference
     };
     let manifests = vec![found.clone()];
-    Ok(Some(Chosen { reference, root: descriptor, image: Some(found), manifests }))
+    let index = Some(root);
+    Ok(Some(Chosen { reference, root: descriptor, image: Some(found), manifests, index }))
 }
 
 /// A tag where there is one; its digest besides would be no name that engines know.
@@ -143,7 +145,7 @@ impl Chooser<'_> {
             .children()
             .iter()
             .find(|child| child.attests_to().is_none() && !child.media_type.is_index());
-        let nearest = nearest(root, &of_machine(), &self.image.name).ok();
+        let nearest = nearest(root, &machine_platform(), &self.image.name).ok();
         let seen = nearest.as_ref().map(|it| &it.descriptor.digest);
         let seen = seen.or_else(|| first.map(|child| &child.digest));
         let found = manifests.iter().find(|it| Some(it.digest()) == seen && is_image(it)).cloned();
@@ -153,7 +155,7 @@ impl Chooser<'_> {
                 self.image.name
             ));
         }
-        Ok(Chosen { reference, root: descriptor, image: found, manifests })
+        Ok(Chosen { reference, root: descriptor, image: found, manifests, index: None })
     }
 
     /// A manifest and all below it, children before parents, each once.

@@ -11,6 +11,7 @@ mod damaged;
 mod folders;
 mod incoming;
 mod origin;
+mod planned;
 mod rewrite;
 mod select;
 mod sink;
@@ -41,9 +42,10 @@ use crate::reference::Reference;
 use crate::replace::Replacement;
 use crate::units::count;
 
-pub use choose::Platforms;
+pub use choose::{Platforms, machine_platform};
 pub use damaged::DamagedFolder;
 pub use origin::Origin;
+pub use planned::{PlannedTar, SavedImage, file_name, plan_tar};
 pub use rewrite::{Rewrite, RewrittenLayers};
 
 pub(crate) use archive::Chosen;
@@ -201,28 +203,8 @@ impl Saving {
         wanted: Vec<ImageName>,
         platforms: &Platforms,
     ) -> anyhow::Result<Vec<Chosen>> {
-        let is_all = wanted.is_empty();
-        let wanted = if is_all { self.store.all() } else { wanted };
-        if wanted.is_empty() {
-            return Err(Usage::new("no image was named")
-                .with_hint("name images as arguments")
-                .into());
-        }
-        let artifacts = match self.output.readers() {
-            Readers::Oci => Artifacts::Taken,
-            Readers::All if is_all => Artifacts::Left,
-            Readers::All => Artifacts::Refused,
-        };
-        let reporter = self.reporter.as_ref();
-        reporter.phase(format!("resolving {}", count(wanted.len() as u64, "image")));
-        let images: Vec<Option<Chosen>> = stream::iter(&wanted)
-            .map(|image| choose(&self.store, image, platforms, artifacts, reporter))
-            .buffered(IMAGES_AT_ONCE)
-            .try_collect()
-            .await?;
-        let images: Vec<Chosen> = images.into_iter().flatten().collect();
-        archive::refuse_collisions(&images)?;
-        Ok(images)
+        let readers = self.output.readers();
+        choose_all(&self.store, readers, wanted, platforms, self.reporter.as_ref()).await
     }
 
     /// Writes layers anew, and has the manifests name them so.
@@ -358,6 +340,35 @@ impl Saving {
         };
         blobs.iter().enumerate().map(download).collect()
     }
+}
+
+/// What is saved of each image.
+async fn choose_all(
+    store: &Store,
+    readers: Readers,
+    wanted: Vec<ImageName>,
+    platforms: &Platforms,
+    reporter: &dyn Reporter,
+) -> anyhow::Result<Vec<Chosen>> {
+    let is_all = wanted.is_empty();
+    let wanted = if is_all { store.all() } else { wanted };
+    if wanted.is_empty() {
+        return Err(Usage::new("no image was named").with_hint("name images as arguments").into());
+    }
+    let artifacts = match readers {
+        Readers::Oci => Artifacts::Taken,
+        Readers::All if is_all => Artifacts::Left,
+        Readers::All => Artifacts::Refused,
+    };
+    reporter.phase(format!("resolving {}", count(wanted.len() as u64, "image")));
+    let choosing = wanted.iter().map(|image| choose(store, image, platforms, artifacts, reporter));
+    // A closure across an await would keep the future from being sent.
+    let choosing: Vec<_> = choosing.collect();
+    let images: Vec<Option<Chosen>> =
+        stream::iter(choosing).buffered(IMAGES_AT_ONCE).try_collect().await?;
+    let images: Vec<Chosen> = images.into_iter().flatten().collect();
+    archive::refuse_collisions(&images)?;
+    Ok(images)
 }
 
 /// All manifests, as files.

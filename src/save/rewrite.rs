@@ -253,6 +253,7 @@ fn rename(
         image: image.image.map(|it| now(it.digest()).unwrap_or(it)),
         root,
         manifests,
+        index: image.index,
     })
 }
 

@@ -28,7 +28,7 @@ use page::{Block, Command, Page};
 use session::Session;
 
 /// Programs beside the shell's that pages may use. Where one is missing, its lines are passed over, and said to be.
-const OTHERS: &[&str] = &["minisign", "unzip", "zip", "sha256sum"];
+const OTHERS: &[&str] = &["minisign", "unzip", "zip", "sha256sum", "curl"];
 
 #[test]
 fn every_command_of_the_book_does_what_the_book_says() {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::super::bounded_file::UnreadableFile;
+use super::reach::NotPublic;
 use crate::reference::RegistryHost;
 
 /// Settings that make no client.
@@ -11,6 +12,9 @@ pub enum ConnectionError {
     /// A file of certificates or keys cannot be read.
     #[error(transparent)]
     Unreadable(#[from] UnreadableFile),
+    /// The host may not be asked.
+    #[error(transparent)]
+    NotPublic(#[from] NotPublic),
     /// A file of authorities holds none.
     #[error("expected PEM certificates in `{}`, found none", path.display())]
     NoCertificates {
@@ -69,6 +73,7 @@ impl ConnectionError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unreadable(_) => None,
+            Self::NotPublic(_) => Some(NotPublic::hint()),
             Self::NoCertificates { .. } | Self::BrokenCertificates { .. } => Some(
                 "PEM is text with `-----BEGIN CERTIFICATE-----`; `openssl x509 -inform der` makes it \
                  from the binary form"

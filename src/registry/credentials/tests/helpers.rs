@@ -147,7 +147,7 @@ async fn a_helper_that_hangs_is_ended() {
     home.helper("h", &format!("echo $$ > '{}'; exec sleep 600", pid.display()));
     home.write(".docker/config.json", r#"{"credsStore": "h"}"#);
     let mut store = home.store();
-    store.helpers.timeout = Duration::from_secs(2);
+    Arc::get_mut(&mut store.helpers).expect("the only one").timeout = Duration::from_secs(2);
     let error = store.find(&host("r.example"), None).await.expect_err("no answer");
     assert_eq!(
         error.to_string(),
@@ -178,7 +178,7 @@ async fn a_helper_is_asked_once_by_many_and_again_when_its_answer_is_old() {
     assert!(many(&good).await.iter().all(Result::is_ok));
     assert!(many(&bad).await.iter().all(Result::is_err));
     assert_eq!(home.questions(), "get r.example\nget bad.example\n");
-    store.helpers.answer_lifetime = Duration::ZERO;
+    Arc::get_mut(&mut store.helpers).expect("the only one").answer_lifetime = Duration::ZERO;
     store.find(&good, None).await.expect("an answer");
     assert_eq!(home.questions(), "get r.example\nget bad.example\nget r.example\n");
     // All of them ask before the helper can answer.
