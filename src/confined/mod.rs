@@ -41,7 +41,9 @@ pub(crate) enum Found {
 pub(crate) struct Adornments<'a> {
     pub(crate) kind: Kind,
     pub(crate) mode: u32,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "files have no such owner there"))]
     pub(crate) owner: (u32, u32),
+    #[cfg_attr(not(unix), expect(dead_code, reason = "it is not set there"))]
     pub(crate) accessed: Moment,
     pub(crate) modified: Moment,
     pub(crate) attributes: &'a [(Vec<u8>, Vec<u8>)],
