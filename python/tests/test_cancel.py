@@ -77,7 +77,9 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
 class Cancelled(Case):
     def child(self, call):
-        code = f"import kharon; print(1, flush=True); kharon.{call}"
+        # Whoever runs in a shell's background inherits that SIGINT is ignored.
+        heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        code = f"{heed}; import kharon; print(1, flush=True); kharon.{call}"
         child = subprocess.Popen(
             [sys.executable, "-c", code], cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
