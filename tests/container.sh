@@ -7,51 +7,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-die() {
-    echo "container: $*" >&2
-    exit 1
-}
+. tests/servers.sh
 
 ((EUID == 0)) || die "dockerd needs root"
-for program in docker dockerd docker-registry skopeo curl; do
-    command -v "$program" > /dev/null || die "$program is missing"
-done
+need docker dockerd docker-registry skopeo curl
 binary=${KHARON_STATIC_BINARY:-${KHARON_STATIC_TARGET_DIR:-target/static}/$(uname -m)-unknown-linux-gnu/dist/kharon}
 [[ -x $binary ]] || die "no static binary at $binary: run tests/static_binary.sh first"
-
-work=$(mktemp -d)
-servers=()
-finish() {
-    local status=$?
-    ((${#servers[@]} == 0)) || kill "${servers[@]}" 2> "$work/kill.log" || true
-    wait
-    if ((status != 0)); then
-        tail -n 5 "$work"/*.log | cut -c 1-300
-    fi
-    # The engine leaves its network behind.
-    umount "$work/exec/netns/default" 2> "$work/umount.log" || true
-    rm -rf "$work"
-}
-trap finish EXIT
-
-# A port that is free now.
-free_port() {
-    local port
-    for ((port = 20000 + RANDOM % 10000; ; port++)); do
-        (: < "/dev/tcp/127.0.0.1/$port") 2> "$work/port.log" || break
-    done
-    echo "$port"
-}
-
-# until_well COMMAND…: waits until it succeeds.
-until_well() {
-    local try
-    for ((try = 0; try < 300; try++)); do
-        "$@" > "$work/until.log" 2>&1 && return
-        sleep 0.2
-    done
-    die "never succeeded: $*"
-}
 
 export DOCKER_HOST=unix://$work/docker.sock DOCKER_CONFIG=$work/config
 dockerd --data-root "$work/root" --exec-root "$work/exec" --pidfile "$work/docker.pid" -H "$DOCKER_HOST" \

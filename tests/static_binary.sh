@@ -9,15 +9,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-die() {
-    echo "static_binary: $*" >&2
-    exit 1
-}
+. tests/servers.sh
 
 ((EUID == 0)) || die "chroot needs root"
-for program in docker-registry curl file; do
-    command -v "$program" > /dev/null || die "$program is missing"
-done
+need docker-registry curl file
 
 target=x86_64-unknown-linux-gnu
 binary=${KHARON_STATIC_BINARY:-}
@@ -33,19 +28,6 @@ fi
 file "$binary" | grep -Eq 'static-pie linked|statically linked' || die "$(file "$binary")"
 ! ldd "$binary" 2>&1 | grep -q '=>' || die "$binary has dynamic dependencies: $(ldd "$binary")"
 
-work=$(mktemp -d)
-servers=()
-finish() {
-    local status=$?
-    ((${#servers[@]} == 0)) || kill "${servers[@]}" 2> "$work/kill.log" || true
-    wait
-    if ((status != 0)); then
-        tail -n 20 "$work"/*.log
-    fi
-    rm -rf "$work"
-}
-trap finish EXIT
-
 root=$work/root
 mkdir -p "$root"/{etc/ssl/certs,data}
 cp "$binary" "$root/kharon"
@@ -58,23 +40,7 @@ cp fixtures/tls/authority.crt "$root/etc/ssl/certs/ca-certificates.crt"
 kharon=(env -i HOME=/ "$(command -v chroot)" "$root" /kharon)
 
 # answers URL: waits until something answers there.
-answers() {
-    local try
-    for ((try = 0; try < 100; try++)); do
-        curl -ksSo "$work/answer" "$1" 2> "$work/curl.log" && return
-        sleep 0.1
-    done
-    die "nothing answers at $1"
-}
-
-# A port that is free now; the registries cannot tell us which one they took.
-free_port() {
-    local port
-    for ((port = 20000 + RANDOM % 10000; ; port++)); do
-        (: < "/dev/tcp/127.0.0.1/$port") 2> "$work/port.log" || break
-    done
-    echo "$port"
-}
+answers() { until_well curl -ksSo "$work/answer" "$1"; }
 
 # A folder's own name is the repository that `kharon serve` gives its tags.
 cp -r fixtures/quickstart "$root/worldclock"
