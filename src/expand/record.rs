@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::contents::Absent;
 use super::name::Why;
 use super::written::Written;
+use crate::changeset::Kind;
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::manifest::MediaType;
 
@@ -60,20 +61,6 @@ pub(super) enum Form {
     Tree,
     File,
     Nothing,
-}
-
-/// What a path of a layer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Kind {
-    File,
-    HardLink,
-    Folder,
-    SymbolicLink,
-    CharacterDevice,
-    BlockDevice,
-    NamedPipe,
-    Other,
 }
 
 /// A path of a layer.

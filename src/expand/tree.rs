@@ -14,7 +14,8 @@ use tar::{Archive, Entry, EntryType, Header};
 use super::folder::{Folder, odd_of, tree_of};
 use super::meter::{Limit, Meter, plain_max_bytes};
 use super::name::{self, Why};
-use super::record::{Kind, PathLine, Record};
+use super::record::{PathLine, Record};
+use crate::changeset::Kind;
 use crate::digest::{Algorithm, Digest, Hasher, to_hex};
 use crate::unpack::plain_reader;
 

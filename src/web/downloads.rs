@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use hyper::Response;
 use hyper::header::{ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
+use hyper::{Method, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::progress::Reporter;
@@ -33,8 +33,13 @@ impl Downloads {
         Self { free: Arc::new(Semaphore::new(max)), max }
     }
 
+    /// The turn that a request by this method needs: one that only asks what a file is needs none.
+    pub(super) fn turn_for(&self, method: &Method) -> Result<Option<Turn>, Refusal> {
+        if method == Method::GET { self.turn().map(Some) } else { Ok(None) }
+    }
+
     /// A turn, if there is one.
-    pub(super) fn turn(&self) -> Result<Turn, Refusal> {
+    fn turn(&self) -> Result<Turn, Refusal> {
         let free = Arc::clone(&self.free).try_acquire_owned();
         free.map_err(|_| {
             let message = format!("all {} downloads that may run at once are taken", self.max);
@@ -61,8 +66,21 @@ pub(super) struct Attachment {
 }
 
 impl Attachment {
+    /// The answer: with what `write` writes where it has a turn, and else without the file.
+    pub(super) fn answer(
+        self,
+        turn: Option<Turn>,
+        reporter: &Arc<dyn Reporter>,
+        write: impl FnOnce(Pipe) -> BoxFuture<'static, anyhow::Result<()>>,
+    ) -> Response<Body> {
+        match turn {
+            Some(turn) => self.sent(turn, reporter, write),
+            None => self.described(),
+        }
+    }
+
     /// The answer without the file.
-    pub(super) fn described(&self) -> Response<Body> {
+    fn described(&self) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         set(&mut response, &CONTENT_TYPE, self.media_type);
         set(&mut response, &CONTENT_LENGTH, &self.length_bytes.to_string());
@@ -74,7 +92,7 @@ impl Attachment {
     }
 
     /// The answer with what `write` writes.
-    pub(super) fn sent(
+    fn sent(
         self,
         turn: Turn,
         reporter: &Arc<dyn Reporter>,

@@ -95,7 +95,7 @@ pub(super) async fn download(
     query: Query,
 ) -> Result<Response<Body>, Refusal> {
     let wanted = shared.wanted(query)?;
-    let turn = if method == Method::GET { Some(shared.downloads.turn()?) } else { None };
+    let turn = shared.downloads.turn_for(method)?;
     let planned = plan(shared, &wanted).await?;
     let attachment = Attachment {
         media_type: "application/x-tar",
@@ -104,12 +104,9 @@ pub(super) async fn download(
         what: escaped(&wanted.names()),
     };
     let jobs = shared.settings.jobs;
-    Ok(match turn {
-        None => attachment.described(),
-        Some(turn) => attachment.sent(turn, shared.reporter(), move |pipe| {
-            async move { planned.write(Box::new(pipe), jobs).await.map(drop) }.boxed()
-        }),
-    })
+    Ok(attachment.answer(turn, shared.reporter(), move |pipe| {
+        async move { planned.write(Box::new(pipe), jobs).await.map(drop) }.boxed()
+    }))
 }
 
 async fn plan(shared: &Arc<Shared>, wanted: &Wanted) -> Result<PlannedTar, Refusal> {

@@ -95,7 +95,7 @@ pub(super) async fn download(
     query: Query,
 ) -> Result<Response<Body>, Refusal> {
     let wanted = shared.wanted(query)?;
-    let turn = if method == Method::GET { Some(shared.downloads.turn()?) } else { None };
+    let turn = shared.downloads.turn_for(method)?;
     let planned = plan(shared, &wanted).await?;
     let attachment = Attachment {
         media_type: "application/zip",
@@ -103,13 +103,9 @@ pub(super) async fn download(
         length_bytes: planned.summary().payload_bytes,
         what: format!("a payload of {}", escaped(&wanted.names())),
     };
-    Ok(match turn {
-        None => attachment.described(),
-        Some(turn) => attachment.sent(turn, shared.reporter(), move |pipe| {
-            async move { planned.write(Destination::Stream(Box::new(pipe))).await.map(drop) }
-                .boxed()
-        }),
-    })
+    Ok(attachment.answer(turn, shared.reporter(), move |pipe| {
+        async move { planned.write(Destination::Stream(Box::new(pipe))).await.map(drop) }.boxed()
+    }))
 }
 
 /// Keeps a receipt or inventory to make payloads against.
