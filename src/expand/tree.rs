@@ -1,4 +1,4 @@
-//! A tar as a tree of files: the one place where tars are read by a library.
+//! A tar as a tree of files, by the tar crate.
 //!
 //! Creates files, hard links to files of the same tree, and folders, each new and none through a link, as there
 //! is none. Writes down everything else, and keeps its content beside the tree.
