@@ -75,6 +75,9 @@ pub struct InspectedImage {
     pub state: ImageState,
     /// What the reference named when the payload was made.
     pub resolved: Option<ManifestEntry>,
+    /// The manifest of Docker's schema 1 that it was converted from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub converted_from: Option<Digest>,
     /// The tags that a push sets.
     pub tags: Vec<TagTarget>,
     /// The platforms that are in the payload, where they are known, with versions of operating systems.
@@ -246,6 +249,7 @@ fn inspect_image(
         repository: image.repository.clone(),
         state: image.state,
         resolved: image.resolved.clone(),
+        converted_from: image.converted_from.clone(),
         tags: image.tags.clone(),
         platforms: platforms(payload, &own),
         manifests: image.manifests.clone(),

@@ -12,6 +12,7 @@ use anyhow::anyhow;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 
+use crate::convert::{OldImage, layer};
 use crate::digest::Digest;
 use crate::failure::{Hinted, Unusable};
 use crate::make::DEFAULT_JOBS;
@@ -20,7 +21,8 @@ use crate::names::TargetNames;
 use crate::progress::{Arrival, Event, Reporter};
 use crate::receipt::{Kind, Receipt, Repository};
 use crate::reference::{RegistryHost, RepositoryName, Tag, TagOrDigest};
-use crate::registry::{self, Connections, CredentialStore, Registries, Registry};
+use crate::registry::{self, Connections, CredentialStore, Pulled, Registries, Registry};
+use crate::schema1::Schema1;
 use crate::units::{count, format_bytes};
 
 mod found;
@@ -102,6 +104,15 @@ pub async fn inventory(
 enum Denied {
     Leave,
     Fail,
+}
+
+/// What a tag leads to.
+enum Root {
+    Manifest(Box<Manifest>),
+    /// Of Docker's schema 1, which other payloads do not name.
+    Layers(Vec<Descriptor>),
+    /// Something that kharon cannot read.
+    Unknown,
 }
 
 /// A repository and its tags, before it is known what they name.
@@ -207,9 +218,13 @@ impl Walk<'_> {
         });
         let mut roots = stream::iter(roots).buffered(self.jobs);
         while let Some(root) = roots.try_next().await? {
-            let Some((tag, (digest, manifest))) = root else { continue };
+            let Some((tag, (digest, content))) = root else { continue };
             repository.tags.insert(tag, digest);
-            self.count(manifest.map_or(0, |manifest| found.add(&manifest)))?;
+            self.count(match content {
+                Root::Manifest(manifest) => found.add(&manifest),
+                Root::Layers(layers) => found.add_blobs(&layers),
+                Root::Unknown => 0,
+            })?;
         }
         for _ in 0..=INDEX_DEPTH_MAX {
             let children =
@@ -228,16 +243,22 @@ impl Walk<'_> {
         Ok(repository)
     }
 
-    /// What a tag names, and the manifest where kharon can read it. `None` where there is none.
+    /// What a tag names, and what kharon knows of it. `None` where there is none.
     async fn root(
         &self,
         name: &RepositoryName,
         tag: &Tag,
-    ) -> anyhow::Result<Option<(Digest, Option<Manifest>)>> {
+    ) -> anyhow::Result<Option<(Digest, Root)>> {
         let which = TagOrDigest::Tag(tag.clone());
         let _turn = self.requests.acquire().await?;
-        let error = match self.registry.manifest(name, &which).await {
-            Ok(manifest) => return Ok(Some((manifest.digest().clone(), Some(manifest)))),
+        let error = match self.registry.pull(name, &which).await {
+            Ok(Pulled::Manifest(manifest)) => {
+                return Ok(Some((manifest.digest().clone(), Root::Manifest(manifest))));
+            }
+            Ok(Pulled::Schema1(document)) => {
+                let layers = self.layers(name, tag, &document).await?;
+                return Ok(Some((document.digest().clone(), Root::Layers(layers))));
+            }
             Err(error) => unless_fatal(error)?,
         };
         if !error.is_unreadable_manifest() {
@@ -246,7 +267,32 @@ impl Walk<'_> {
         }
         self.reporter.warn(format!("no blobs of `{name}:{tag}` are listed: {:#}", anyhow!(error)));
         let head = self.registry.head_manifest(name, &which).await?;
-        Ok(head.and_then(|head| head.digest).map(|digest| (digest, None)))
+        Ok(head.and_then(|head| head.digest).map(|digest| (digest, Root::Unknown)))
+    }
+
+    /// The layers of an image of Docker's schema 1, which does not say how large they are, as far as they are there.
+    async fn layers(
+        &self,
+        name: &RepositoryName,
+        tag: &Tag,
+        document: &Schema1,
+    ) -> anyhow::Result<Vec<Descriptor>> {
+        let image = OldImage {
+            registry: &self.registry,
+            repository: name,
+            name: format!("{name}:{tag}"),
+            document,
+        };
+        let mut there = Vec::new();
+        for (digest, size) in image.sizes(|_| true).await? {
+            match size {
+                Some(size) => there.push(layer(digest, size)),
+                None => self
+                    .reporter
+                    .warn(format!("layer `{digest}` of `{name}:{tag}` is not there: not listed")),
+            }
+        }
+        Ok(there)
     }
 
     /// A child of an index; none where the index is sparse.

@@ -48,6 +48,8 @@
 //! make · push · save  the verbs: carry a plan out · images as files that engines load (tar)
 //! extract             an image as a tree of files
 //! inventory           walk a registry and list what it holds
+//! convert             images of schema 1 made into schema 2 by reading their layers
+//! store               whole blobs, from the nearest place that has them
 //! inspect · verify · savings   look at a payload, read all of it, say what deltas save
 //! prove · restore · baselines   blobs rebuilt from deltas: to compare them, at all, and what from
 //! expand · scanned    all that payloads bring as plain files (tar) · what of it was looked at
@@ -69,6 +71,7 @@
 //! changeset           a layer's tar with all that its entries say (tar's headers)
 //! confined            a folder that nothing leaves (rustix)
 //! disk                room where files go (fs4)
+//! schema1             pure: Docker's old manifests made into those of schema 2
 //! unpack · verified · window · replace    plain bytes of blobs (flate2) · checked while they pass · files at any
 //!                     offset · files that are there whole or not at all
 //! manifest · reference · digest · platform · progress · units · failure · stop      values
@@ -81,6 +84,7 @@ mod changeset;
 pub mod cli;
 pub mod config;
 mod confined;
+mod convert;
 pub mod delta;
 pub mod digest;
 mod disk;
@@ -115,9 +119,11 @@ pub mod restore;
 pub mod save;
 pub mod savings;
 pub mod scanned;
+pub mod schema1;
 pub mod serve;
 pub mod shelf;
 pub mod stop;
+mod store;
 pub mod terminal;
 pub mod units;
 pub mod unpack;

@@ -58,16 +58,18 @@ impl MediaType {
         matches!(self.as_str(), Self::OCI_INDEX | Self::DOCKER_LIST)
     }
 
+    /// Whether this names Docker's schema 1.
+    pub fn is_schema1(&self) -> bool {
+        matches!(self.as_str(), Self::DOCKER_SCHEMA1 | Self::DOCKER_SCHEMA1_SIGNED)
+    }
+
     /// Whether this names anything that is fetched and pushed as a manifest.
     pub fn is_manifest(&self) -> bool {
         self.is_index()
+            || self.is_schema1()
             || matches!(
                 self.as_str(),
-                Self::OCI_MANIFEST
-                    | Self::DOCKER_MANIFEST
-                    | Self::OCI_ARTIFACT
-                    | Self::DOCKER_SCHEMA1_SIGNED
-                    | Self::DOCKER_SCHEMA1
+                Self::OCI_MANIFEST | Self::DOCKER_MANIFEST | Self::OCI_ARTIFACT
             )
     }
 

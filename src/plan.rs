@@ -5,11 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use bytes::Bytes;
+
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, Manifest};
 use crate::payload::index::{BaselineBlob, Image, ImageState, Referrer, TagTarget, Travels};
 use crate::platform::Platform;
 use crate::reference::{Reference, RepositoryName, Tag};
+use crate::schema1::Converted;
 
 mod written;
 
@@ -61,6 +64,8 @@ pub struct Resolved {
     pub manifests: Vec<Manifest>,
     /// What refers to them, in an order in which each may be pushed.
     pub referrers: Vec<(Referrer, Manifest)>,
+    /// What it was made from and with, where its registry has it as Docker's schema 1 only.
+    pub converted: Option<Converted>,
 }
 
 /// What the far side is known to hold.
@@ -154,6 +159,8 @@ pub struct Plan {
     pub blobs: Vec<PlannedBlob>,
     /// Blobs at the far side that only deltas need.
     pub baselines: Vec<BaselineBlob>,
+    /// The configs of converted images, which no registry has.
+    pub made: BTreeMap<Digest, Bytes>,
 }
 
 /// A blob, how it travels, and where it is read.
@@ -257,7 +264,13 @@ impl Plan {
     }
 
     fn empty() -> Self {
-        Self { images: Vec::new(), manifests: Vec::new(), blobs: Vec::new(), baselines: Vec::new() }
+        Self {
+            images: Vec::new(),
+            manifests: Vec::new(),
+            blobs: Vec::new(),
+            baselines: Vec::new(),
+            made: BTreeMap::new(),
+        }
     }
 
     /// The blobs that travel raw or as deltas, in the order in which the payload holds them. A blob
@@ -343,8 +356,12 @@ impl Planner<'_> {
                 .map(|manifest| manifest.digest().clone())
                 .collect(),
             referrers: resolved.referrers.iter().map(|(referrer, _)| referrer.clone()).collect(),
+            converted_from: resolved.converted.as_ref().map(|converted| converted.former.clone()),
             repository,
         });
+        if let Some(Converted { config, .. }) = resolved.converted {
+            self.plan.made.insert(Digest::of(&config), config);
+        }
         let referrers = resolved.referrers.into_iter().map(|(_, manifest)| manifest);
         for manifest in resolved.manifests.into_iter().chain(referrers) {
             if seen.insert(manifest.digest().clone()) {
@@ -461,5 +478,6 @@ fn skipped(name: String, reference: &Reference, repository: RepositoryName) -> I
         manifests: Vec::new(),
         absent: Vec::new(),
         referrers: Vec::new(),
+        converted_from: None,
     }
 }

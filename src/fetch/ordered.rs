@@ -69,6 +69,16 @@ pub(crate) enum Source {
     Reader(OpenAt),
 }
 
+impl Source {
+    /// Bytes that are at hand.
+    pub(crate) fn in_memory(bytes: Bytes) -> Self {
+        Self::Reader(Arc::new(move |offset| {
+            let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+            Ok(Box::new(io::Cursor::new(bytes.slice(from..))))
+        }))
+    }
+}
+
 /// Opens a content from an offset on.
 pub(crate) type OpenAt = Arc<dyn Fn(u64) -> io::Result<Box<dyn Read + Send>> + Send + Sync>;
 

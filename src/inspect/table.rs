@@ -82,6 +82,10 @@ impl Inspection {
                     digest.short()
                 )?;
             }
+            if let Some(former) = &image.converted_from {
+                let name = escaped(&image.name);
+                writeln!(f, "{name}: converted from Docker's schema 1, {}", former.short())?;
+            }
             if !image.referrers.is_empty() {
                 let name = escaped(&image.name);
                 writeln!(f, "{name}: with {}", count(image.referrers.len() as u64, "referrer"))?;

@@ -34,6 +34,17 @@ impl Found {
         1 + self.blobs.len() - before + children.len()
     }
 
+    /// Adds those blobs that are new, and says how many these are.
+    pub(super) fn add_blobs(&mut self, blobs: &[Descriptor]) -> usize {
+        let before = self.blobs.len();
+        for blob in blobs {
+            if self.listed.insert(blob.digest.clone()) {
+                self.blobs.push(plain(blob));
+            }
+        }
+        self.blobs.len() - before
+    }
+
     /// The children that are not listed yet, each once.
     pub(super) fn take_children(&mut self) -> Vec<Digest> {
         let mut seen = BTreeSet::new();

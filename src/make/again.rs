@@ -24,7 +24,7 @@ use super::output::FormerBytes;
 use super::outputs::{Destination, Outputs, Shape, volume_path};
 use super::request::DeltaRequest;
 use super::sources::Sources;
-use super::{Planned, Summary};
+use super::{Planned, Summary, made, store};
 
 /// Which volume to make again, and how.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub async fn make_volume(
         manifest.with_context(|| format!("`{}` is not in the plan", listed.digest))
     });
     let manifests = manifests.collect::<anyhow::Result<Vec<_>>>()?;
-    let plan = Plan::of_index(index, manifests, |digest| deltas.get(digest).cloned())
+    let mut plan = Plan::of_index(index, manifests, |digest| deltas.get(digest).cloned())
         .with_context(|| format!("cannot take `{}` as plan", request.plan.display()))?;
     let VolumeRequest { connections, credentials, .. } = request;
     let registries = Registries::new(connections, credentials, Arc::clone(&reporter));
@@ -84,6 +84,8 @@ pub async fn make_volume(
     let foreign_layers = ForeignLayers::Fetch;
     let sources = Sources { registries: &registries, foreign_layers };
     let entries = Entries::of_index(index, &plan, request.sign)?;
+    let store = store(&request.delta, &reporter);
+    plan.made = made::again(&registries, store, &plan, |blob| entries.is_in(blob, volume)).await?;
     let wanted = wanted_deltas(&entries, &deltas, volume);
     let mut local = Local::default();
     if let (false, Some(making)) = (wanted.is_empty(), &index.making) {

@@ -24,12 +24,12 @@ use crate::payload::Payload;
 use crate::plan::{DeltaEntry, HeldBlob, Plan};
 use crate::progress::{Arrival, Event, Reporter};
 use crate::registry::RemoteBlob;
+use crate::store::Store;
 use crate::units::{count, format_bytes};
 use crate::unpack::plain_reader;
 
 use super::proof::{OldPlain, Proof, RecipeProof};
 use super::request::DeltaRequest;
-use super::store::Store;
 use super::work::{ProvedDelta, Verdict, WorkFolder};
 use crate::ahead::Ahead;
 

@@ -149,6 +149,12 @@ impl Entries {
         &self.contents
     }
 
+    /// Whether something of what brings `blob` is in a volume, from 0 on.
+    pub(super) fn is_in(&self, blob: &Digest, volume: usize) -> bool {
+        let mut brings = self.contents.iter().filter(|content| content.blob == *blob);
+        brings.any(|content| content.parts.iter().any(|part| part.volume == volume))
+    }
+
     /// The small entries before the blobs, in each volume.
     pub(super) fn before(&self) -> &[(String, Bytes)] {
         &self.before
@@ -297,11 +303,13 @@ mod tests {
             manifests: vec![manifest.digest().clone()],
             absent: Vec::new(),
             referrers: Vec::new(),
+            converted_from: None,
         }
     }
 
     fn refused(images: Vec<Image>, manifests: Vec<Manifest>) -> String {
-        let plan = Plan { images, manifests, blobs: Vec::new(), baselines: Vec::new() };
+        let (blobs, baselines, made) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let plan = Plan { images, manifests, blobs, baselines, made };
         let error = Entries::new(&plan, Format::Kharon, None, None).err().expect("an error");
         format!("{error:#}; {}", hints(&error).join("; "))
     }
@@ -314,6 +322,7 @@ mod tests {
             manifests: vec![small.clone()],
             blobs: Vec::new(),
             baselines: Vec::new(),
+            made: BTreeMap::new(),
         };
         assert!(Entries::new(&good, Format::Kharon, None, None).is_ok());
         let too_many = refused(vec![image(&large)], vec![large; 65]);
@@ -361,6 +370,7 @@ mod tests {
             images,
             blobs: blobs.collect(),
             baselines: Vec::new(),
+            made: BTreeMap::new(),
             manifests: vec![manifest],
         };
         assert!(Entries::new(&plan, Format::Kharon, None, None).is_ok());

@@ -11,6 +11,7 @@ mod deltas;
 mod entries;
 mod key;
 mod list;
+mod made;
 mod old;
 mod output;
 mod outputs;
@@ -24,7 +25,6 @@ mod resolve;
 mod session;
 mod shares;
 mod sources;
-mod store;
 mod summary;
 mod walk;
 mod wanted;
@@ -35,8 +35,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use crate::convert::Converter;
 use crate::digest::Digest;
 use crate::failure::Usage;
 use crate::fetch::{PIECES_WAITING_MAX, Piece, fetch_in_order};
@@ -46,6 +48,7 @@ use crate::platform::Platform;
 use crate::progress::{Event, Reporter};
 use crate::reference::RegistryHost;
 use crate::registry::{CredentialStore, Registries};
+use crate::store::Store;
 use crate::units::{count, format_bytes};
 
 pub use crate::registry::Resume;
@@ -179,8 +182,15 @@ impl Job {
             }
         }
         let reporter = self.reporter.as_ref();
-        let resolver =
-            Resolver::new(&self.registries, reporter, &platforms, referrers, REQUESTS_AT_ONCE);
+        let converter = Converter::new(store(&request.delta, &self.reporter));
+        let resolver = Resolver::new(
+            &self.registries,
+            reporter,
+            &platforms,
+            referrers,
+            &converter,
+            REQUESTS_AT_ONCE,
+        );
         let asked = Asked::of(request, &self.registries, reporter).await?;
         reporter.phase(format!("resolving {}", count(asked.count() as u64, "image")));
         let already = &request.already_transferred;
@@ -338,6 +348,17 @@ impl Planned {
             (_, Err(error)) if !error.is::<Abandoned>() => Err(error),
             (Err(error), _) | (Ok(()), Err(error)) => Err(error),
         }
+    }
+}
+
+/// Where the layers of images that are converted are read, if not at a registry.
+fn store(request: &DeltaRequest, reporter: &Arc<dyn Reporter>) -> Store {
+    Store {
+        cache: request.cache.clone(),
+        folders: request.baseline_folders.clone(),
+        payloads: Vec::new(),
+        reporter: Arc::clone(reporter),
+        runtime: Handle::current(),
     }
 }
 

@@ -120,6 +120,19 @@ impl Resolver<'_> {
         Ok(found)
     }
 
+    /// Says how many manifests refer to a manifest of schema 1, which does not travel as such.
+    pub(super) async fn warn_of_referrers(&self, walk: &Walk<'_>, former: &Digest) {
+        let behind = self.count_leads(walk, std::slice::from_ref(former)).await;
+        if behind > 0 {
+            let refer = if behind == 1 { "refers" } else { "refer" };
+            self.reporter.warn(format!(
+                "{} {refer} to `{}` as it was before it was converted, by `{former}`, and stay behind",
+                count(behind as u64, "manifest"),
+                walk.reference
+            ));
+        }
+    }
+
     fn note_left(&self, walk: &Walk<'_>, left: usize) {
         if left == 0 {
             return;

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use futures_util::future::{BoxFuture, FutureExt as _, try_join_all};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::convert::{Converter, OldImage};
 use crate::digest::{Digest, Verifier};
 use crate::failure::{FromRegistry, Unusable, Usage};
 use crate::manifest::{Content, Descriptor, Manifest};
@@ -16,7 +17,8 @@ use crate::plan::Resolved;
 use crate::platform::Platform;
 use crate::progress::Reporter;
 use crate::reference::{Reference, RegistryHost, RepositoryName, Tag, TagOrDigest};
-use crate::registry::{self, Registries, Registry};
+use crate::registry::{self, Pulled, Registries, Registry};
+use crate::schema1::{Converted, Schema1};
 
 use super::platforms::{self, Selection};
 use super::referrers::{Fate, Found};
@@ -31,6 +33,7 @@ pub(super) struct Resolver<'a> {
     pub(super) reporter: &'a dyn Reporter,
     pub(super) platforms: &'a [Platform],
     pub(super) referrers: Fate,
+    converter: &'a Converter,
     requests: Semaphore,
     manifest_requests: AtomicU64,
     manifest_bytes: AtomicU64,
@@ -42,6 +45,17 @@ pub(super) struct Resolver<'a> {
 pub(super) struct Source {
     pub(super) registry: Registry,
     pub(super) repository: RepositoryName,
+}
+
+impl Source {
+    pub(super) fn old_image<'a>(
+        &'a self,
+        reference: &Reference,
+        document: &'a Schema1,
+    ) -> OldImage<'a> {
+        let Self { registry, repository } = self;
+        OldImage { registry, repository, name: reference.to_string(), document }
+    }
 }
 
 /// The manifests of an image, children before parents, and the tags that are to name them.
@@ -60,6 +74,7 @@ impl<'a> Resolver<'a> {
         reporter: &'a dyn Reporter,
         platforms: &'a [Platform],
         referrers: Fate,
+        converter: &'a Converter,
         requests_at_once: usize,
     ) -> Self {
         Self {
@@ -67,6 +82,7 @@ impl<'a> Resolver<'a> {
             reporter,
             platforms,
             referrers,
+            converter,
             requests: Semaphore::new(requests_at_once),
             manifest_requests: AtomicU64::new(0),
             manifest_bytes: AtomicU64::new(0),
@@ -82,12 +98,22 @@ impl<'a> Resolver<'a> {
     /// Everything that travels for `reference`.
     pub(super) async fn resolve(&self, reference: &Reference) -> anyhow::Result<Resolved> {
         let source = self.source(reference)?;
-        let root = self
-            .manifest(&source, &reference.tag_or_digest())
+        let pulled = self
+            .pull(&source, &reference.tag_or_digest())
             .await
             .with_context(|| format!("cannot read image `{reference}`"))?;
+        let (root, converted) = match pulled {
+            Pulled::Manifest(root) => (*root, None),
+            Pulled::Schema1(document) => {
+                let converted = self.convert(&source, reference, &document).await?;
+                (converted.manifest.clone(), Some(converted))
+            }
+        };
         let walk = Walk::new(&source, reference, Purpose::Carry);
         let tree = self.tree(&walk, &root).await?;
+        if let Some(converted) = &converted {
+            self.warn_of_referrers(&walk, &converted.former).await;
+        }
         let digests: BTreeSet<Digest> =
             tree.manifests.iter().map(|manifest| manifest.digest().clone()).collect();
         let mut manifests = tree.manifests;
@@ -103,7 +129,21 @@ impl<'a> Resolver<'a> {
             tags: tree.tags,
             manifests,
             referrers,
+            converted,
         })
+    }
+
+    async fn convert(
+        &self,
+        source: &Source,
+        reference: &Reference,
+        document: &Schema1,
+    ) -> anyhow::Result<Converted> {
+        let converted = self.converter.convert(&source.old_image(reference, document)).await?;
+        let bytes = converted.manifest.descriptor.size + converted.config.len() as u64;
+        self.manifest_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.refuse_too_much()?;
+        Ok(converted)
     }
 
     /// The blobs of an image that was transferred before, as far as the source still knows them.
@@ -114,14 +154,28 @@ impl<'a> Resolver<'a> {
     ) -> anyhow::Result<Option<Vec<Descriptor>>> {
         let source = self.source(reference)?;
         let walk = Walk::new(&source, reference, Purpose::Baseline);
-        let manifests = match self.manifest(&source, &reference.tag_or_digest()).await {
-            Ok(root) => self.transferred(&walk, root).await,
+        let blobs = match self.pull(&source, &reference.tag_or_digest()).await {
+            Ok(Pulled::Manifest(root)) => {
+                let manifests = self.transferred(&walk, *root).await;
+                manifests.map(|all| all.iter().flat_map(Manifest::blobs).cloned().collect())
+            }
+            // Its layers are known without reading them; its config was made, and travels again.
+            Ok(Pulled::Schema1(document)) => {
+                match source.old_image(reference, &document).layers(|_| true).await {
+                    Err(error) if error.is::<Unusable>() => {
+                        self.reporter.warn(format!(
+                            "`{reference}` was named as already transferred, and cannot be read: its blobs are not \
+                             taken as present: {error}"
+                        ));
+                        return Ok(None);
+                    }
+                    layers => layers,
+                }
+            }
             Err(error) => Err(error.into()),
         };
-        match manifests {
-            Ok(manifests) => {
-                Ok(Some(manifests.iter().flat_map(Manifest::blobs).cloned().collect()))
-            }
+        match blobs {
+            Ok(blobs) => Ok(Some(blobs)),
             Err(error) if is_gone(&error) => {
                 self.reporter.warn(format!(
                     "`{reference}` was named as already transferred, but its registry no longer has it ({}): \
@@ -156,12 +210,19 @@ impl<'a> Resolver<'a> {
         Ok(self.requests.acquire().await?)
     }
 
-    /// Fetches a manifest, by digest at most once in a run.
+    /// Fetches a manifest, by digest at most once in a run. One of schema 1 is refused.
     pub(super) async fn manifest(
         &self,
         source: &Source,
         which: &TagOrDigest,
     ) -> Result<Manifest, registry::Error> {
+        match self.pull(source, which).await? {
+            Pulled::Manifest(manifest) => Ok(*manifest),
+            Pulled::Schema1(_) => Err(source.registry.refuse_schema1(&source.repository, which)),
+        }
+    }
+
+    async fn pull(&self, source: &Source, which: &TagOrDigest) -> Result<Pulled, registry::Error> {
         let key = |digest: &Digest| {
             (source.registry.host().clone(), source.repository.clone(), digest.clone())
         };
@@ -171,20 +232,21 @@ impl<'a> Resolver<'a> {
             TagOrDigest::Tag(_) => None,
         };
         if let Some(manifest) = known() {
-            return Ok(manifest);
+            return Ok(Pulled::Manifest(Box::new(manifest)));
         }
         let turn = self.requests.acquire().await;
         // Another one may have fetched it meanwhile.
         if let Some(manifest) = known() {
-            return Ok(manifest);
+            return Ok(Pulled::Manifest(Box::new(manifest)));
         }
         self.manifest_requests.fetch_add(1, Ordering::Relaxed);
-        let manifest = source.registry.manifest(&source.repository, which).await?;
+        let pulled = source.registry.pull(&source.repository, which).await?;
         drop(turn);
-        if lock().insert(key(manifest.digest()), manifest.clone()).is_none() {
+        let Pulled::Manifest(manifest) = pulled else { return Ok(pulled) };
+        if lock().insert(key(manifest.digest()), manifest.as_ref().clone()).is_none() {
             self.manifest_bytes.fetch_add(manifest.descriptor.size, Ordering::Relaxed);
         }
-        Ok(manifest)
+        Ok(Pulled::Manifest(manifest))
     }
 
     /// All manifests of a run are kept in memory, and no payload with more of them can be read.
@@ -301,7 +363,10 @@ impl<'a> Resolver<'a> {
             let host = source.registry.host();
             Unusable::new(format!("`{host}` sent an unusable config for image `{reference}`"))
         };
-        let bytes = self.small_blob(source, config).await.with_context(unusable)?;
+        let bytes = match self.converter.config(&config.digest) {
+            Some(made) => made.to_vec(),
+            None => self.small_blob(source, config).await.with_context(unusable)?,
+        };
         let offered: Platform = serde_json::from_slice(&bytes).with_context(unusable)?;
         if self.platforms.iter().any(|wanted| wanted.distance(&offered).is_some()) {
             return Ok(());

@@ -13,6 +13,7 @@ use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::failure::hinted;
 use crate::manifest::Manifest;
 use crate::payload::MANIFESTS_MAX_BYTES;
@@ -44,6 +45,9 @@ struct SavedPlan {
     /// What travels, before any deltas are made.
     index: Index,
     manifests: Vec<String>,
+    /// The configs of converted images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    made: Vec<String>,
     /// The old blobs that deltas are made against.
     old: Vec<OldBlob>,
 }
@@ -155,16 +159,17 @@ impl Session {
         if self.former == FormerBytes::Keep {
             return Ok(());
         }
-        let manifests = ground.plan.manifests.iter().map(|manifest| {
-            // JSON is UTF-8, so every manifest is a text.
-            String::from_utf8(manifest.raw.to_vec()).context("a manifest is no UTF-8")
-        });
+        // JSON is UTF-8, so every manifest is a text.
+        let text = |raw: &Bytes| String::from_utf8(raw.to_vec()).context("a manifest is no UTF-8");
+        let manifests = ground.plan.manifests.iter().map(|manifest| text(&manifest.raw));
+        let made = ground.plan.made.values().map(text);
         let saved = SavedPlan {
             version: VERSION,
             request: self.request.clone(),
             work_folder: self.work.as_ref().map(|work| work.path().to_owned()),
             index: index.clone(),
             manifests: manifests.collect::<anyhow::Result<_>>()?,
+            made: made.collect::<anyhow::Result<_>>()?,
             old: ground.old.iter().map(HeldBlob::to_old_blob).collect(),
         };
         let json = serde_json::to_vec(&saved)?;
@@ -244,9 +249,8 @@ fn ground(saved: &SavedPlan) -> anyhow::Result<Ground> {
     });
     let manifests = manifests.collect::<anyhow::Result<Vec<_>>>()?;
     let old: Result<Vec<HeldBlob>, _> = saved.old.iter().map(HeldBlob::of_old_blob).collect();
-    Ok(Ground {
-        plan: Plan::of_index(&saved.index, manifests, |_| None)?,
-        old: old?,
-        manifest_requests: 0,
-    })
+    let mut plan = Plan::of_index(&saved.index, manifests, |_| None)?;
+    let made = saved.made.iter().map(|text| Bytes::from(text.clone()));
+    plan.made = made.map(|config| (Digest::of(&config), config)).collect();
+    Ok(Ground { plan, old: old?, manifest_requests: 0 })
 }

@@ -51,12 +51,14 @@ impl Sources<'_> {
         Ok(registry.blob(&planned.source.api_repository(), descriptor))
     }
 
-    /// Where the blobs of `plan` are that travel.
+    /// Where the blobs of `plan` are that travel; those that were made here are nowhere else.
     pub(super) fn new_blobs(&self, plan: &Plan) -> anyhow::Result<Vec<Sourced<Descriptor>>> {
         let sourced = |planned: &PlannedBlob| {
             Ok(Sourced { blob: planned.descriptor.clone(), remotes: vec![self.of(planned)?] })
         };
-        plan.packed().map(sourced).collect()
+        let is_elsewhere =
+            |planned: &&PlannedBlob| !plan.made.contains_key(&planned.descriptor.digest);
+        plan.packed().filter(is_elsewhere).map(sourced).collect()
     }
 
     /// Where old blobs may still be.
@@ -70,6 +72,13 @@ impl Sources<'_> {
             blob: held.clone(),
         };
         chosen.iter().map(sourced).collect()
+    }
+
+    fn source(&self, planned: &PlannedBlob, plan: &Plan) -> anyhow::Result<Source> {
+        Ok(match plan.made.get(&planned.descriptor.digest) {
+            Some(made) => Source::in_memory(made.clone()),
+            None => Source::Registry(self.of(planned)?),
+        })
     }
 
     /// What the contents of the payload are made of: all of those that go into a file, the beginnings of which
@@ -95,7 +104,7 @@ impl Sources<'_> {
             let (source, digest) = match (local.deltas.get(blob), local.raw.get(blob)) {
                 (Some(made), _) => (Source::File(Arc::clone(&made.entry)), &made.entry_digest),
                 (None, Some(file)) => (Source::File(Arc::clone(file)), blob),
-                (None, None) => (Source::Registry(self.of(planned)?), blob),
+                (None, None) => (self.source(planned, plan)?, blob),
             };
             let entry = NewEntry {
                 content: place,

@@ -53,6 +53,9 @@ pub struct ImageSummary {
     /// What the name meant when the plan was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
+    /// The manifest of Docker's schema 1 that it is converted from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub converted_from: Option<Digest>,
     /// What it adds to the payload.
     #[serde(flatten)]
     pub cost: Cost,
@@ -210,6 +213,7 @@ impl Summary {
                     name: image.name.clone(),
                     state: image.state,
                     digest: root.cloned(),
+                    converted_from: image.converted_from.clone(),
                     cost,
                     referrers: image.referrers.len(),
                     platforms: root.map_or_else(Vec::new, |root| index.platforms(root)),

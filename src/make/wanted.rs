@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::bail;
 use futures_util::future::try_join_all;
 
+use crate::convert::CannotConvert;
 use crate::digest::Digest;
 use crate::failure::{Unusable, Usage};
 use crate::names;
@@ -138,7 +139,8 @@ fn without_subject(attached: Vec<Attached>, wanted: &[Wanted]) -> Vec<ImageName>
 /// Whether a registry lists what it does not have, or what kharon does not know.
 fn cannot_be_read(error: &anyhow::Error) -> bool {
     let is_so = |error: &registry::Error| error.is_not_found() || error.is_unreadable_manifest();
-    error.downcast_ref::<registry::Error>().is_some_and(is_so)
+    let is_unconvertible = error.is::<CannotConvert>() && error.is::<Unusable>();
+    is_unconvertible || error.downcast_ref::<registry::Error>().is_some_and(is_so)
 }
 
 /// Refuses two sources with one name at the far side.

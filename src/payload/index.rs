@@ -137,6 +137,9 @@ pub struct Image {
     /// What refers to it, in an order in which each may be pushed.
     #[serde(default)]
     pub referrers: Vec<Referrer>,
+    /// The digest of the manifest of Docker's schema 1 that it was converted from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub converted_from: Option<Digest>,
 }
 
 /// Whether an image travels.

@@ -26,6 +26,7 @@ fn wanted(name: &str, manifests: Vec<Manifest>) -> Wanted {
             tags,
             manifests,
             referrers: Vec::new(),
+            converted: None,
         })),
         reference,
     }

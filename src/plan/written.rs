@@ -1,6 +1,6 @@
 //! A plan that was written down: as the index of a payload and its manifests.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, Manifest};
@@ -21,7 +21,8 @@ pub enum InvalidPlan {
 }
 
 impl Plan {
-    /// The plan that `index` and its `manifests` were made by; `delta_of` knows the entries of deltas.
+    /// The plan that `index` and its `manifests` were made by; `delta_of` knows the entries of deltas. The configs of
+    /// converted images are not in it.
     ///
     /// # Errors
     /// [`InvalidPlan`] where the two do not belong together.
@@ -48,7 +49,7 @@ impl Plan {
         });
         let blobs = blobs.collect::<Result<_, InvalidPlan>>()?;
         let (images, baselines) = (index.images.clone(), index.baselines.clone());
-        Ok(Self { images, manifests, blobs, baselines })
+        Ok(Self { images, manifests, blobs, baselines, made: BTreeMap::new() })
     }
 }
 

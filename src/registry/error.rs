@@ -10,6 +10,7 @@ use super::credentials::CredentialError;
 use crate::digest::Mismatch;
 use crate::manifest::InvalidManifest;
 use crate::reference::RegistryHost;
+use crate::schema1::InvalidSchema1;
 
 /// A failure at one registry, about one thing. Its cause is in [`std::error::Error::source`].
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(super) enum Kind {
     Damaged(Mismatch),
     /// Bytes that are no manifest.
     Manifest(InvalidManifest),
+    /// A manifest of Docker's schema 1 that cannot be read.
+    Schema1(InvalidSchema1),
     /// An answer larger than any honest one.
     TooLarge { limit_bytes: u64 },
     /// A list longer than any honest one.
@@ -199,9 +202,9 @@ impl Error {
         matches!(self.0.kind, Kind::Damaged(_))
     }
 
-    /// Whether the registry sent a manifest that kharon cannot read, such as Docker's schema 1.
+    /// Whether the registry sent a manifest that kharon cannot read.
     pub fn is_unreadable_manifest(&self) -> bool {
-        matches!(self.0.kind, Kind::Manifest(_))
+        matches!(self.0.kind, Kind::Manifest(_) | Kind::Schema1(_))
     }
 
     /// Whether the source of an upload gave content that has not the promised digest or size.
@@ -354,7 +357,9 @@ impl fmt::Display for Error {
                 }
             }
             Kind::Damaged(_) => write!(f, " sent damaged content for {thing}"),
-            Kind::Manifest(_) => write!(f, " sent something unusable for {thing}"),
+            Kind::Manifest(_) | Kind::Schema1(_) => {
+                write!(f, " sent something unusable for {thing}")
+            }
             Kind::TooLarge { limit_bytes } => {
                 write!(f, " sent more than {limit_bytes} bytes for {thing}")
             }
@@ -380,6 +385,7 @@ impl StdError for Error {
             Kind::Transport { source, .. } => source.as_ref().map(|source| &**source as _),
             Kind::Damaged(mismatch) | Kind::DamagedSource(mismatch) => Some(mismatch),
             Kind::Manifest(error) => Some(error),
+            Kind::Schema1(error) => Some(error),
             Kind::Source(error) => Some(error),
             Kind::Status(_)
             | Kind::TooLarge { .. }

@@ -7,8 +7,9 @@ use super::error::{Error, Kind, Subject};
 use super::http::{Body, Method, headers};
 use super::mirrored::{Asked, Turn};
 use crate::digest::{Digest, Mismatch};
-use crate::manifest::{MANIFEST_MAX_BYTES, Manifest, MediaType};
+use crate::manifest::{InvalidManifest, MANIFEST_MAX_BYTES, Manifest, MediaType};
 use crate::reference::{RepositoryName, TagOrDigest};
+use crate::schema1::Schema1;
 
 /// Everything that we may be given; the last part is for registries that know other kinds yet.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
@@ -18,6 +19,25 @@ const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.artifact.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v1+prettyjws, \
     */*";
+
+/// What a registry sends where a manifest is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pulled {
+    /// A manifest that can be carried.
+    Manifest(Box<Manifest>),
+    /// One of Docker's schema 1, which has to be converted.
+    Schema1(Box<Schema1>),
+}
+
+impl Pulled {
+    /// The digest that it is known by.
+    pub fn digest(&self) -> &Digest {
+        match self {
+            Self::Manifest(manifest) => manifest.digest(),
+            Self::Schema1(document) => document.digest(),
+        }
+    }
+}
 
 /// What a registry says about a manifest without sending it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +68,14 @@ fn media_type_of(response: &Response) -> Option<MediaType> {
 }
 
 impl Registry {
+    fn subject_of(&self, name: &RepositoryName, which: &TagOrDigest) -> Subject {
+        let separator = match which {
+            TagOrDigest::Tag(_) => ':',
+            TagOrDigest::Digest(_) => '@',
+        };
+        self.subject(format!("manifest `{name}{separator}{which}`"))
+    }
+
     async fn ask_manifest(
         &self,
         method: Method,
@@ -56,42 +84,59 @@ impl Registry {
         which: &TagOrDigest,
     ) -> Result<Ask, Error> {
         let name = self.api_name(repository);
-        let separator = match which {
-            TagOrDigest::Tag(_) => ':',
-            TagOrDigest::Digest(_) => '@',
-        };
-        let subject = self.subject(format!("manifest `{name}{separator}{which}`"));
+        let subject = self.subject_of(&name, which);
         let path = format!("{name}/manifests/{which}");
         self.ask(method, access(&name), &path, subject).await
     }
 
-    /// Fetches a manifest. By digest, its bytes have that digest; by tag, they have the one that the
-    /// registry gave for them, if it gave one.
+    /// Fetches a manifest as [`Self::pull`] does; one of Docker's schema 1 is refused.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] if there is none; [`Error::is_damaged_content`] if its bytes are others;
-    /// whatever else keeps the registry from sending one.
+    /// As [`Self::pull`]; [`Error::is_unreadable_manifest`] for schema 1.
     pub async fn manifest(
         &self,
         repository: &RepositoryName,
         which: &TagOrDigest,
     ) -> Result<Manifest, Error> {
+        match self.pull(repository, which).await? {
+            Pulled::Manifest(manifest) => Ok(*manifest),
+            Pulled::Schema1(_) => Err(self.refuse_schema1(repository, which)),
+        }
+    }
+
+    /// What there is to say where schema 1 is of no use.
+    pub(crate) fn refuse_schema1(&self, repository: &RepositoryName, which: &TagOrDigest) -> Error {
+        let subject = self.subject_of(&self.api_name(repository), which);
+        subject.error(Kind::Manifest(InvalidManifest::Schema1))
+    }
+
+    /// Fetches what there is. By digest, its bytes have that digest, those that are signed where it is of schema 1; by
+    /// tag, they have the one that the registry gave for them, if it gave one.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is none; [`Error::is_damaged_content`] if its bytes are others;
+    /// whatever else keeps the registry from sending one.
+    pub async fn pull(
+        &self,
+        repository: &RepositoryName,
+        which: &TagOrDigest,
+    ) -> Result<Pulled, Error> {
         let name = self.api_name(repository);
         let mut turn = Turn::new(self, Some(&name));
         loop {
             let place = turn.place();
-            let answer = place.registry.manifest_here(&place.name(&name), which).await;
+            let answer = place.registry.pull_here(&place.name(&name), which).await;
             if let Some(answer) = turn.settled(answer, Asked::Often) {
                 return answer;
             }
         }
     }
 
-    async fn manifest_here(
+    async fn pull_here(
         &self,
         repository: &RepositoryName,
         which: &TagOrDigest,
-    ) -> Result<Manifest, Error> {
+    ) -> Result<Pulled, Error> {
         let mut ask = self.ask_manifest(Method::GET, Access::pull, repository, which).await?;
         ask.request = ask.request.with(headers::ACCEPT, ACCEPT);
         let (response, raw) = self.read(&ask, MANIFEST_MAX_BYTES).await?;
@@ -99,18 +144,28 @@ impl Registry {
             TagOrDigest::Digest(digest) => Some(digest.clone()),
             TagOrDigest::Tag(_) => digest_of(&response),
         };
+        let media_type = media_type_of(&response);
+        if is_schema1(media_type.as_ref(), &raw) {
+            let document =
+                Schema1::parse(&raw).map_err(|error| ask.subject.error(Kind::Schema1(error)))?;
+            if let Some(expected) = promised.filter(|promised| !document.is(promised)) {
+                let found = document.digest().clone();
+                return Err(ask.subject.error(Kind::Damaged(Mismatch::Digest { expected, found })));
+            }
+            return Ok(Pulled::Schema1(Box::new(document)));
+        }
         if let Some(expected) = &promised {
             let found = expected.same_algorithm_of(&raw);
             same_digest(expected, found, &ask.subject)?;
         }
-        let manifest = Manifest::parse(raw, media_type_of(&response).as_ref())
+        let manifest = Manifest::parse(raw, media_type.as_ref())
             .map_err(|error| ask.subject.error(Kind::Manifest(error)))?;
-        match which {
+        let manifest = match which {
             TagOrDigest::Tag(_) => Ok(manifest),
-            TagOrDigest::Digest(digest) => manifest
-                .verified_as(digest)
-                .map_err(|mismatch| ask.subject.error(Kind::Damaged(mismatch))),
-        }
+            TagOrDigest::Digest(digest) => manifest.verified_as(digest),
+        };
+        let manifest = manifest.map_err(|mismatch| ask.subject.error(Kind::Damaged(mismatch)))?;
+        Ok(Pulled::Manifest(Box::new(manifest)))
     }
 
     /// Fetches a manifest as [`Self::manifest`] does, none if the registry says that there is none.
@@ -177,8 +232,8 @@ impl Registry {
             Err(error) if !error.is_refusal() || error.is_unauthorized() => return Err(error),
             Ok(Some(_)) | Err(_) => {}
         }
-        let manifest = self.find_manifest(repository, which).await?;
-        Ok(manifest.map(|manifest| manifest.descriptor.digest))
+        let pulled = unless_not_found(self.pull(repository, which).await)?;
+        Ok(pulled.map(|pulled| pulled.digest().clone()))
     }
 
     /// Pushes a manifest, with the bytes that it has, under a tag or its digest.
@@ -234,6 +289,12 @@ impl Registry {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether something is of schema 1, or called so. Registries call it by other names too, `application/json` among them.
+fn is_schema1(media_type: Option<&MediaType>, raw: &[u8]) -> bool {
+    let is_called_so = media_type.is_some_and(MediaType::is_schema1);
+    is_called_so || (media_type.is_none() && Schema1::is_one(raw))
 }
 
 fn same_digest(expected: &Digest, found: Digest, subject: &Subject) -> Result<(), Error> {

@@ -47,7 +47,7 @@ pub use credentials::{CredentialStore, Credentials, PasswordSource, Referenced, 
 pub use error::Error;
 pub use journal::{Resume, UploadJournal};
 pub use listing::Referrers;
-pub use manifests::{ManifestHead, SubjectSupport};
+pub use manifests::{ManifestHead, Pulled, SubjectSupport};
 pub use mirror::{InvalidMirror, Mirror, MirrorLoop, MirrorOf, Mirrors, Original, refuse_loops};
 pub use reading::BlockingBlob;
 pub use section::BlobSource;

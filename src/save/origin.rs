@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio::runtime::Handle;
 
 use crate::baselines::Baselines;
+use crate::convert::{Converter, OldImage};
 use crate::digest::{Mismatch, Verifier};
 use crate::failure::FromRegistry;
 use crate::fetch::{Download, NewEntry, Source};
@@ -17,7 +19,7 @@ use crate::manifest::{Descriptor, Manifest};
 use crate::payload::Payload;
 use crate::progress::Reporter;
 use crate::reference::{Reference, TagOrDigest};
-use crate::registry::{Registries, Registry};
+use crate::registry::{Pulled, Registries, Registry};
 use crate::verify::Problem;
 
 use super::damaged::DamagedFolder;
@@ -65,7 +67,7 @@ impl Blame {
 
 /// An [`Origin`] that was opened.
 pub(crate) enum Store {
-    Registries(Registries),
+    Registries(Registries, Box<Converter>),
     Payloads(Box<Payloads>),
     Folder(Folder),
 }
@@ -74,7 +76,16 @@ impl Store {
     /// Reads what `origin` says it has. Blocks.
     pub(crate) fn open(origin: Origin, reporter: &Arc<dyn Reporter>) -> anyhow::Result<Self> {
         Ok(match origin {
-            Origin::Registries(registries) => Self::Registries(registries),
+            Origin::Registries(registries) => {
+                let converter = Converter::new(crate::store::Store {
+                    cache: None,
+                    folders: Vec::new(),
+                    payloads: Vec::new(),
+                    reporter: Arc::clone(reporter),
+                    runtime: Handle::current(),
+                });
+                Self::Registries(registries, Box::new(converter))
+            }
             Origin::Payloads { payloads, registry, baselines } => Self::Payloads(Box::new(
                 Payloads::new(payloads, registry, baselines, Arc::clone(reporter)),
             )),
@@ -85,7 +96,7 @@ impl Store {
     /// The names of all images that are there; of registries nobody knows.
     pub(crate) fn all(&self) -> Vec<ImageName> {
         match self {
-            Self::Registries(_) => Vec::new(),
+            Self::Registries(..) => Vec::new(),
             Self::Payloads(payloads) => payloads.all(),
             Self::Folder(folder) => folder.all(),
         }
@@ -94,8 +105,20 @@ impl Store {
     /// What the name of an image stands for.
     pub(crate) async fn root(&self, image: &ImageName) -> anyhow::Result<Manifest> {
         match self {
-            Self::Registries(registries) => {
-                manifest(registries, &image.reference, &image.reference.tag_or_digest()).await
+            Self::Registries(registries, converter) => {
+                let reference = &image.reference;
+                let registry = registries.registry(&reference.registry)?;
+                let repository = &reference.api_repository();
+                let pulled = registry.pull(repository, &reference.tag_or_digest()).await;
+                match pulled.with_context(|| format!("cannot read image `{reference}`"))? {
+                    Pulled::Manifest(manifest) => Ok(*manifest),
+                    Pulled::Schema1(document) => {
+                        let name = reference.to_string();
+                        let (registry, document) = (&registry, &*document);
+                        let image = OldImage { registry, repository, name, document };
+                        Ok(converter.convert(&image).await?.manifest)
+                    }
+                }
             }
             Self::Payloads(payloads) => payloads.root(image),
             Self::Folder(folder) => folder.root(image),
@@ -109,7 +132,7 @@ impl Store {
         child: &Descriptor,
     ) -> anyhow::Result<Manifest> {
         match self {
-            Self::Registries(registries) => {
+            Self::Registries(registries, _) => {
                 let which = TagOrDigest::Digest(child.digest.clone());
                 manifest(registries, &image.reference, &which).await
             }
@@ -121,7 +144,7 @@ impl Store {
     /// The name of an image as others know it.
     pub(crate) fn reference(&self, image: &ImageName) -> Reference {
         match self {
-            Self::Registries(_) => image.reference.clone(),
+            Self::Registries(..) => image.reference.clone(),
             Self::Payloads(payloads) => payloads.reference(image),
             Self::Folder(folder) => folder.reference(image),
         }
@@ -135,7 +158,7 @@ impl Store {
     ) -> anyhow::Result<()> {
         match self {
             Self::Payloads(payloads) => payloads.prepare(blobs, jobs).await,
-            Self::Registries(_) | Self::Folder(_) => Ok(()),
+            Self::Registries(..) | Self::Folder(_) => Ok(()),
         }
     }
 
@@ -146,7 +169,10 @@ impl Store {
         blob: &Descriptor,
     ) -> anyhow::Result<(Source, Blame)> {
         match self {
-            Self::Registries(registries) => {
+            Self::Registries(registries, converter) => {
+                if let Some(made) = converter.config(&blob.digest) {
+                    return Ok((Source::in_memory(made), Blame::Registry));
+                }
                 let remote = if blob.is_foreign() {
                     registries.foreign_blob(blob)?
                 } else {

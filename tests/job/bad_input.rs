@@ -150,7 +150,7 @@ async fn manifests_that_no_tool_understands_are_named() {
     let job = Job::new();
     for (n, (raw, message)) in [
         ("<html>no</html>", "expected a manifest"),
-        (r#"{"schemaVersion":1,"fsLayers":[]}"#, "schema 1"),
+        (r#"{"schemaVersion":1,"fsLayers":[]}"#, "at least one layer in a manifest of Docker's schema 1"),
         (r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#, "found both"),
         (r#"{"schemaVersion":2,"config":{"mediaType":"x","digest":"sha256:1","size":1},"layers":[]}"#, "manifest"),
     ]

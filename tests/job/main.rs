@@ -29,6 +29,7 @@ mod resume;
 mod resume_push;
 mod rewritten;
 mod save;
+mod schema1;
 mod served;
 mod signals;
 mod signed;

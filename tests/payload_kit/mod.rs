@@ -164,6 +164,7 @@ pub fn parts() -> Parts {
                 subject: s.index.digest.clone(),
                 tag: None,
             }],
+            converted_from: None,
         },
         Image {
             name: "team/tool:1".to_owned(),
@@ -176,6 +177,7 @@ pub fn parts() -> Parts {
             manifests: vec![s.docker_manifest.digest.clone()],
             absent: Vec::new(),
             referrers: Vec::new(),
+            converted_from: None,
         },
         Image {
             name: "busybox".to_owned(),
@@ -188,6 +190,7 @@ pub fn parts() -> Parts {
             manifests: Vec::new(),
             absent: Vec::new(),
             referrers: Vec::new(),
+            converted_from: None,
         },
     ];
     let index = Index {

@@ -18,6 +18,7 @@ mod receipts;
 mod referrers;
 mod resume;
 mod saved;
+mod schema1;
 mod served;
 mod signed;
 mod sparse;
@@ -34,6 +35,9 @@ mod fixtures;
 #[path = "../support/images.rs"]
 #[expect(dead_code, reason = "not all of it is used here")]
 mod images;
+#[path = "../support/schema1.rs"]
+#[expect(dead_code, reason = "not all of it is used here")]
+mod old_images;
 #[path = "../support/real.rs"]
 #[expect(dead_code, reason = "not all of it is used here")]
 mod real;

@@ -30,6 +30,8 @@ const START_TRIES: usize = 3;
 pub enum Kind {
     /// CNCF distribution 2.8 as Debian ships it. No referrers API.
     DockerRegistry,
+    /// The same, which also takes and serves Docker's schema 1.
+    DockerRegistrySchema1,
     /// CNCF distribution 3. No referrers API.
     Distribution3,
     /// The registry of go-containerregistry with its referrers API, which answers 404 until its
@@ -43,7 +45,7 @@ pub enum Kind {
 impl Kind {
     fn binary(self) -> &'static str {
         match self {
-            Self::DockerRegistry => "docker-registry",
+            Self::DockerRegistry | Self::DockerRegistrySchema1 => "docker-registry",
             Self::Distribution3 => "registry",
             Self::Referrers => "referrers-registry",
             Self::Zot => "zot",
@@ -52,7 +54,9 @@ impl Kind {
 
     fn how_to_install(self) -> &'static str {
         match self {
-            Self::DockerRegistry => "`apt-get install docker-registry`",
+            Self::DockerRegistry | Self::DockerRegistrySchema1 => {
+                "`apt-get install docker-registry`"
+            }
             Self::Distribution3 => {
                 "`go install github.com/distribution/distribution/v3/cmd/registry@latest`"
             }
@@ -67,11 +71,13 @@ impl Kind {
         std::fs::create_dir_all(&storage).expect("the temporary folder takes a folder");
         let mut command = Command::new(self.find());
         let configuration = match self {
-            Self::DockerRegistry | Self::Distribution3 => format!(
+            Self::DockerRegistry | Self::DockerRegistrySchema1 | Self::Distribution3 => format!(
                 "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
                  storage:\n  filesystem: {{rootdirectory: '{}'}}\n  delete: {{enabled: true}}\n\
+                 compatibility: {{schema1: {{enabled: {}}}}}\n\
                  http:\n  addr: '127.0.0.1:{port}'\n{}",
                 storage.display(),
+                self == Self::DockerRegistrySchema1,
                 guard.configuration(folder),
             ),
             Self::Zot => format!(

@@ -143,6 +143,7 @@ impl<'a> Reading<'a> {
             tags: vec![TagTarget { tag, digest, former: Vec::new() }],
             absent: Vec::new(),
             referrers: Vec::new(),
+            converted_from: None,
         });
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Whole blobs for making deltas, old and new, read from wherever they are to be had.
+//! Whole blobs, for deltas and conversions, read from the nearest place that has them.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
@@ -19,15 +19,15 @@ use crate::verified::{VerifiedReader, mismatch_in};
 use crate::watched::Watched;
 
 /// Everything that may hold a blob, the nearest first.
-pub(super) struct Store {
+pub(crate) struct Store {
     /// Keeps what was read from elsewhere; laid out as an OCI image layout's `blobs`.
-    pub(super) cache: Option<PathBuf>,
+    pub(crate) cache: Option<PathBuf>,
     /// OCI image layouts.
-    pub(super) folders: Vec<PathBuf>,
+    pub(crate) folders: Vec<PathBuf>,
     /// Former payloads.
-    pub(super) payloads: Vec<Payload>,
-    pub(super) reporter: Arc<dyn Reporter>,
-    pub(super) runtime: Handle,
+    pub(crate) payloads: Vec<Payload>,
+    pub(crate) reporter: Arc<dyn Reporter>,
+    pub(crate) runtime: Handle,
 }
 
 impl Store {
@@ -35,7 +35,7 @@ impl Store {
     ///
     /// # Errors
     /// What the last place that should have the blob answers; `take` may be called for each.
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         &self,
         blob: &Descriptor,
         remotes: &[RemoteBlob],
