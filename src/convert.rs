@@ -2,11 +2,11 @@
 //!
 //! A config names the plain bytes of each layer, so every layer is read once before it is known. It passes through memory:
 //! nothing is put on disk but in a cache that somebody asked for. One image is converted at a time, some of its layers at once; what
-//! was read once is known for all images of the run.
+//! was read once is known for all images.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -28,6 +28,8 @@ use crate::unpack::{Packing, plain_reader};
 const LAYERS_AT_ONCE: usize = 4;
 /// How many sizes are asked for at once.
 const REQUESTS_AT_ONCE: usize = 8;
+/// How many layers are remembered. A server may run for years.
+const KNOWN_MAX: usize = 10_000;
 /// How much plain content is hashed at a time.
 const BUFFER_BYTES: usize = 128 << 10;
 /// How much of a layer tells its packing.
@@ -35,12 +37,37 @@ const MAGIC_BYTES: u64 = 4;
 /// What a layer is called before it is known how it is packed.
 const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
-/// Converts images, and remembers what it read.
+/// What is known of layers that were read to convert images. Clones share it, so that none is read twice.
+///
+/// A layer is known by its digest: what was found out holds wherever it lies.
+#[derive(Clone, Debug, Default)]
+pub struct ReadLayers(Arc<Mutex<BTreeMap<Digest, ReadLayer>>>);
+
+impl ReadLayers {
+    fn get(&self, digest: &Digest) -> Option<ReadLayer> {
+        self.lock().get(digest).cloned()
+    }
+
+    fn add(&self, layer: ReadLayer) {
+        let mut known = self.lock();
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(layer.digest.clone(), layer);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Digest, ReadLayer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Converts images.
 pub(crate) struct Converter {
     store: Arc<Store>,
     reporter: Arc<dyn Reporter>,
-    /// By the digest of the layer as it is packed. Held while an image is converted.
-    read: tokio::sync::Mutex<BTreeMap<Digest, ReadLayer>>,
+    /// Held while an image is converted.
+    turn: tokio::sync::Mutex<()>,
+    read: ReadLayers,
     /// The configs that were made, which no registry has.
     configs: Mutex<BTreeMap<Digest, Bytes>>,
 }
@@ -60,11 +87,11 @@ pub(crate) struct OldImage<'a> {
 pub(crate) struct CannotConvert(String);
 
 impl Converter {
-    /// Reads layers by way of `store`.
-    pub(crate) fn new(store: Store) -> Self {
+    /// Reads layers by way of `store`, but for those that were `read` before.
+    pub(crate) fn new(store: Store, read: ReadLayers) -> Self {
         let reporter = Arc::clone(&store.reporter);
-        let (store, read) = (Arc::new(store), tokio::sync::Mutex::default());
-        Self { store, reporter, read, configs: Mutex::default() }
+        let (turn, configs) = (tokio::sync::Mutex::default(), Mutex::default());
+        Self { store: Arc::new(store), reporter, turn, read, configs }
     }
 
     /// Makes `image` one of schema 2, and says so.
@@ -77,9 +104,12 @@ impl Converter {
     }
 
     async fn try_to_convert(&self, image: &OldImage<'_>) -> anyhow::Result<Converted> {
+        let _turn = self.turn.lock().await;
         let document = image.document;
-        let mut read = self.read.lock().await;
-        let unread = image.layers(|digest| !read.contains_key(digest)).await?;
+        let known = document.layers().filter_map(|digest| self.read.get(digest));
+        let mut layers: BTreeMap<Digest, ReadLayer> =
+            known.map(|layer| (layer.digest.clone(), layer)).collect();
+        let unread = image.layers(|digest| !layers.contains_key(digest)).await?;
         if !unread.is_empty() {
             let bytes = unread.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
             self.reporter.phase(format!(
@@ -89,15 +119,16 @@ impl Converter {
                 image.name
             ));
             self.reporter.report(Event::Total { blobs: unread.len() as u64, bytes });
-            let layers = unread.into_iter().map(|layer| self.read_layer(image, layer));
-            let layers: Vec<_> = layers.collect();
-            let mut layers = stream::iter(layers).buffer_unordered(LAYERS_AT_ONCE);
-            while let Some(layer) = layers.try_next().await? {
-                read.insert(layer.digest.clone(), layer);
+            let reading = unread.into_iter().map(|layer| self.read_layer(image, layer));
+            let reading: Vec<_> = reading.collect();
+            let mut reading = stream::iter(reading).buffer_unordered(LAYERS_AT_ONCE);
+            while let Some(layer) = reading.try_next().await? {
+                self.read.add(layer.clone());
+                layers.insert(layer.digest.clone(), layer);
             }
         }
         let layer = |digest: &Digest| {
-            read.get(digest).cloned().with_context(|| format!("layer `{digest}` was not read"))
+            layers.get(digest).cloned().with_context(|| format!("layer `{digest}` was not read"))
         };
         let layers: Vec<ReadLayer> = document.layers().map(layer).collect::<anyhow::Result<_>>()?;
         let converted = document.convert(&layers).map_err(|error| {
@@ -140,13 +171,13 @@ impl Converter {
         self.lock().get(digest).cloned()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, Bytes>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Digest, Bytes>> {
         self.configs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl OldImage<'_> {
-    /// The layers that are `wanted`, each once, with the sizes that the registry says.
+    /// The layers that are `wanted`, each once, with the sizes that the registry says: schema 1 says none.
     ///
     /// # Errors
     /// When the registry does not have one.
@@ -154,29 +185,16 @@ impl OldImage<'_> {
         &self,
         wanted: impl Fn(&Digest) -> bool,
     ) -> anyhow::Result<Vec<Descriptor>> {
-        let sizes = self.sizes(wanted).await?.into_iter();
-        let there = sizes.map(|(digest, size)| {
+        let mut seen = BTreeSet::new();
+        let layers = self.document.layers().filter(|digest| wanted(digest) && seen.insert(*digest));
+        let sized = layers.map(|digest| async move {
+            let size = self.registry.blob_size(self.repository, digest).await?;
             let size = size.ok_or_else(|| {
                 let host = self.registry.host();
                 Unusable::new(format!("`{host}` does not have layer `{digest}`"))
                     .with_hint("have the image pushed there again, or leave it out")
             })?;
-            Ok(layer(digest, size))
-        });
-        there.collect()
-    }
-
-    /// The layers that are `wanted`, each once, and the size of each in bytes; none of one that is not there. Schema 1
-    /// does not say it.
-    pub(crate) async fn sizes(
-        &self,
-        wanted: impl Fn(&Digest) -> bool,
-    ) -> anyhow::Result<Vec<(Digest, Option<u64>)>> {
-        let mut seen = BTreeSet::new();
-        let layers = self.document.layers().filter(|digest| wanted(digest) && seen.insert(*digest));
-        let sized = layers.map(|digest| async move {
-            let size = self.registry.blob_size(self.repository, digest).await?;
-            anyhow::Ok((digest.clone(), size))
+            anyhow::Ok(layer(digest.clone(), size))
         });
         let sized: Vec<_> = sized.collect();
         stream::iter(sized).buffered(REQUESTS_AT_ONCE).try_collect().await

@@ -3,6 +3,7 @@
 //! First tags, then manifests, then blobs: each part is known in full before it begins. What is listed
 //! was seen; whatever cannot be seen is left out, which costs bytes in a payload and nothing else.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use anyhow::anyhow;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 
-use crate::convert::{OldImage, layer};
+use crate::convert::layer;
 use crate::digest::Digest;
 use crate::failure::{Hinted, Unusable};
 use crate::make::DEFAULT_JOBS;
@@ -109,7 +110,7 @@ enum Denied {
 /// What a tag leads to.
 enum Root {
     Manifest(Box<Manifest>),
-    /// Of Docker's schema 1, which other payloads do not name.
+    /// An image of Docker's schema 1. Payloads hold its layers, and never its manifest.
     Layers(Vec<Descriptor>),
     /// Something that kharon cannot read.
     Unknown,
@@ -277,19 +278,18 @@ impl Walk<'_> {
         tag: &Tag,
         document: &Schema1,
     ) -> anyhow::Result<Vec<Descriptor>> {
-        let image = OldImage {
-            registry: &self.registry,
-            repository: name,
-            name: format!("{name}:{tag}"),
-            document,
-        };
         let mut there = Vec::new();
-        for (digest, size) in image.sizes(|_| true).await? {
-            match size {
-                Some(size) => there.push(layer(digest, size)),
-                None => self
+        let layers: BTreeSet<&Digest> = document.layers().collect();
+        for digest in layers {
+            match self.registry.blob_size(name, digest).await {
+                Ok(Some(size)) => there.push(layer(digest.clone(), size)),
+                Ok(None) => self
                     .reporter
                     .warn(format!("layer `{digest}` of `{name}:{tag}` is not there: not listed")),
+                Err(error) => {
+                    let error = unless_fatal(error)?;
+                    self.reporter.warn(format!("a layer of `{name}:{tag}` is not listed: {error}"));
+                }
             }
         }
         Ok(there)

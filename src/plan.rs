@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use bytes::Bytes;
 
 use crate::digest::Digest;
-use crate::manifest::{Descriptor, Manifest};
+use crate::manifest::{Content, Descriptor, Manifest};
 use crate::payload::index::{BaselineBlob, Image, ImageState, Referrer, TagTarget, Travels};
 use crate::platform::Platform;
 use crate::reference::{Reference, RepositoryName, Tag};
@@ -270,6 +270,22 @@ impl Plan {
             blobs: Vec::new(),
             baselines: Vec::new(),
             made: BTreeMap::new(),
+        }
+    }
+
+    /// The configs of converted images, whether their bytes are known or not.
+    pub fn made_configs(&self) -> BTreeSet<&Digest> {
+        let converted = self.images.iter().filter(|image| image.converted_from.is_some());
+        converted.filter_map(|image| self.config_of(image)).collect()
+    }
+
+    /// The config of an image, if it is a single one.
+    pub fn config_of(&self, image: &Image) -> Option<&Digest> {
+        let root = &image.resolved.as_ref()?.digest;
+        let manifest = self.manifests.iter().find(|manifest| manifest.digest() == root)?;
+        match &manifest.content {
+            Content::Image { config, .. } => config.as_ref().map(|config| &config.digest),
+            Content::Index { .. } => None,
         }
     }
 

@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use kharon::config::Config;
 use kharon::failure::{ExitCode, Usage};
 use kharon::make::{
-    self, DEFAULT_JOBS, Destination, ImageName, MakeRequest, Referrers, Repositories, Resume,
-    Summary, TagFilter, VolumeRequest,
+    self, DEFAULT_JOBS, Destination, ImageName, MakeRequest, ReadLayers, Referrers, Repositories,
+    Resume, Summary, TagFilter, VolumeRequest,
 };
 use kharon::minisign::SecretKey;
 use kharon::names::{FarNames, KeepRegistry, Rename};
@@ -333,6 +333,7 @@ impl MakeArgs {
             volume_bytes: self.volume_size,
             resume: if self.fresh { Resume::Fresh } else { Resume::Continue },
             jobs: self.jobs,
+            read_layers: ReadLayers::default(),
             connections: self.connections(&config, terminal)?,
             credentials: self.access.credentials(&self.registry, &config, stdin, terminal).await?,
         })

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use kharon::failure::Usage;
+use kharon::make::ReadLayers;
 use kharon::payload::Payload;
 use kharon::reference::RegistryHost;
 use kharon::registry::Registries;
@@ -67,7 +68,7 @@ impl OriginArgs {
             let credentials =
                 self.access.credentials(&default_registry, &config, Stdin::Free, terminal).await?;
             let registries = Registries::new(connections, credentials, terminal.reporter());
-            return Ok(Origin::Registries(registries));
+            return Ok(Origin::Registries(registries, ReadLayers::default()));
         }
         let paths = self.from.clone();
         let open = move || Payload::open_each(&paths);

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use bytes::Bytes;
 
-use crate::convert::{Converter, OldImage};
+use crate::convert::{Converter, OldImage, ReadLayers};
 use crate::digest::Digest;
 use crate::failure::Unusable;
-use crate::manifest::Content;
 use crate::plan::Plan;
 use crate::reference::{Reference, RegistryHost, TagOrDigest};
 use crate::registry::{Pulled, Registries};
@@ -24,18 +23,12 @@ pub(super) async fn again(
     plan: &Plan,
     is_wanted: impl Fn(&Digest) -> bool,
 ) -> anyhow::Result<BTreeMap<Digest, Bytes>> {
-    let converter = Converter::new(store);
+    let converter = Converter::new(store, ReadLayers::default());
     let mut made = BTreeMap::new();
     for image in &plan.images {
-        let (Some(former), Some(resolved)) = (&image.converted_from, &image.resolved) else {
+        let (Some(former), Some(config)) = (&image.converted_from, plan.config_of(image)) else {
             continue;
         };
-        let manifest = plan.manifests.iter().find(|it| *it.digest() == resolved.digest);
-        let Some(Content::Image { config: Some(config), .. }) = manifest.map(|it| &it.content)
-        else {
-            continue;
-        };
-        let config = &config.digest;
         if made.contains_key(config) || !is_wanted(config) {
             continue;
         }

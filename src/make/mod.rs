@@ -6,6 +6,7 @@
 mod again;
 mod against;
 mod baseline;
+mod converted;
 mod cut;
 mod deltas;
 mod entries;
@@ -51,6 +52,7 @@ use crate::registry::{CredentialStore, Registries};
 use crate::store::Store;
 use crate::units::{count, format_bytes};
 
+pub use crate::convert::ReadLayers;
 pub use crate::registry::Resume;
 pub use again::{VolumeRequest, make_volume};
 pub(crate) use list::is_repository;
@@ -182,7 +184,8 @@ impl Job {
             }
         }
         let reporter = self.reporter.as_ref();
-        let converter = Converter::new(store(&request.delta, &self.reporter));
+        let converter =
+            Converter::new(store(&request.delta, &self.reporter), request.read_layers.clone());
         let resolver = Resolver::new(
             &self.registries,
             reporter,

@@ -120,19 +120,6 @@ impl Resolver<'_> {
         Ok(found)
     }
 
-    /// Says how many manifests refer to a manifest of schema 1, which does not travel as such.
-    pub(super) async fn warn_of_referrers(&self, walk: &Walk<'_>, former: &Digest) {
-        let behind = self.count_leads(walk, std::slice::from_ref(former)).await;
-        if behind > 0 {
-            let refer = if behind == 1 { "refers" } else { "refer" };
-            self.reporter.warn(format!(
-                "{} {refer} to `{}` as it was before it was converted, by `{former}`, and stay behind",
-                count(behind as u64, "manifest"),
-                walk.reference
-            ));
-        }
-    }
-
     fn note_left(&self, walk: &Walk<'_>, left: usize) {
         if left == 0 {
             return;
@@ -150,7 +137,7 @@ impl Resolver<'_> {
     }
 
     /// How many manifests refer to `subjects`, as far as that can be told: nothing hangs on it.
-    async fn count_leads(&self, walk: &Walk<'_>, subjects: &[Digest]) -> usize {
+    pub(super) async fn count_leads(&self, walk: &Walk<'_>, subjects: &[Digest]) -> usize {
         match self.leads(walk, subjects, &AtomicUsize::new(0)).await {
             Ok(leads) => leads.len(),
             Err(error) => {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use crate::convert::ReadLayers;
 use crate::delta::Effort;
 use crate::minisign::SecretKey;
 use crate::names::FarNames;
@@ -127,6 +128,8 @@ pub struct MakeRequest {
     pub resume: Resume,
     /// How many blobs or parts of blobs are fetched at once.
     pub jobs: NonZeroUsize,
+    /// What is known of layers that were read to convert images.
+    pub read_layers: ReadLayers,
     /// How registries are reached.
     pub connections: Connections,
     /// Who we are to them.
@@ -159,6 +162,7 @@ impl MakeRequest {
             volume_bytes: None,
             resume: Resume::Continue,
             jobs: DEFAULT_JOBS,
+            read_layers: ReadLayers::default(),
             connections: Connections::default(),
             credentials: CredentialStore::anonymous(),
         }

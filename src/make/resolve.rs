@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use futures_util::future::{BoxFuture, FutureExt as _, try_join_all};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::convert::{Converter, OldImage};
+use crate::convert::Converter;
 use crate::digest::{Digest, Verifier};
 use crate::failure::{FromRegistry, Unusable, Usage};
 use crate::manifest::{Content, Descriptor, Manifest};
@@ -18,7 +18,6 @@ use crate::platform::Platform;
 use crate::progress::Reporter;
 use crate::reference::{Reference, RegistryHost, RepositoryName, Tag, TagOrDigest};
 use crate::registry::{self, Pulled, Registries, Registry};
-use crate::schema1::{Converted, Schema1};
 
 use super::platforms::{self, Selection};
 use super::referrers::{Fate, Found};
@@ -33,10 +32,10 @@ pub(super) struct Resolver<'a> {
     pub(super) reporter: &'a dyn Reporter,
     pub(super) platforms: &'a [Platform],
     pub(super) referrers: Fate,
-    converter: &'a Converter,
+    pub(super) converter: &'a Converter,
     requests: Semaphore,
     manifest_requests: AtomicU64,
-    manifest_bytes: AtomicU64,
+    pub(super) manifest_bytes: AtomicU64,
     fetched: Mutex<BTreeMap<(RegistryHost, RepositoryName, Digest), Manifest>>,
 }
 
@@ -45,17 +44,6 @@ pub(super) struct Resolver<'a> {
 pub(super) struct Source {
     pub(super) registry: Registry,
     pub(super) repository: RepositoryName,
-}
-
-impl Source {
-    pub(super) fn old_image<'a>(
-        &'a self,
-        reference: &Reference,
-        document: &'a Schema1,
-    ) -> OldImage<'a> {
-        let Self { registry, repository } = self;
-        OldImage { registry, repository, name: reference.to_string(), document }
-    }
 }
 
 /// The manifests of an image, children before parents, and the tags that are to name them.
@@ -133,19 +121,6 @@ impl<'a> Resolver<'a> {
         })
     }
 
-    async fn convert(
-        &self,
-        source: &Source,
-        reference: &Reference,
-        document: &Schema1,
-    ) -> anyhow::Result<Converted> {
-        let converted = self.converter.convert(&source.old_image(reference, document)).await?;
-        let bytes = converted.manifest.descriptor.size + converted.config.len() as u64;
-        self.manifest_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.refuse_too_much()?;
-        Ok(converted)
-    }
-
     /// The blobs of an image that was transferred before, as far as the source still knows them.
     /// `None` where the image is gone.
     pub(super) async fn blobs_of(
@@ -159,18 +134,8 @@ impl<'a> Resolver<'a> {
                 let manifests = self.transferred(&walk, *root).await;
                 manifests.map(|all| all.iter().flat_map(Manifest::blobs).cloned().collect())
             }
-            // Its layers are known without reading them; its config was made, and travels again.
             Ok(Pulled::Schema1(document)) => {
-                match source.old_image(reference, &document).layers(|_| true).await {
-                    Err(error) if error.is::<Unusable>() => {
-                        self.reporter.warn(format!(
-                            "`{reference}` was named as already transferred, and cannot be read: its blobs are not \
-                             taken as present: {error}"
-                        ));
-                        return Ok(None);
-                    }
-                    layers => layers,
-                }
+                return self.layers_of(&source, reference, &document).await;
             }
             Err(error) => Err(error.into()),
         };

@@ -56,8 +56,8 @@ impl Sources<'_> {
         let sourced = |planned: &PlannedBlob| {
             Ok(Sourced { blob: planned.descriptor.clone(), remotes: vec![self.of(planned)?] })
         };
-        let is_elsewhere =
-            |planned: &&PlannedBlob| !plan.made.contains_key(&planned.descriptor.digest);
+        let made = plan.made_configs();
+        let is_elsewhere = |planned: &&PlannedBlob| !made.contains(&planned.descriptor.digest);
         plan.packed().filter(is_elsewhere).map(sourced).collect()
     }
 

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use tokio::runtime::Handle;
 
 use crate::baselines::Baselines;
-use crate::convert::{Converter, OldImage};
+use crate::convert::{Converter, OldImage, ReadLayers};
 use crate::digest::{Mismatch, Verifier};
 use crate::failure::FromRegistry;
 use crate::fetch::{Download, NewEntry, Source};
@@ -29,8 +29,8 @@ use payloads::Payloads;
 
 /// Where the images come from.
 pub enum Origin {
-    /// The registries that their names say.
-    Registries(Registries),
+    /// The registries that their names say, and what is known of layers that were read to convert images.
+    Registries(Registries, ReadLayers),
     /// Payloads.
     Payloads {
         /// Opened, volumes joined.
@@ -76,14 +76,15 @@ impl Store {
     /// Reads what `origin` says it has. Blocks.
     pub(crate) fn open(origin: Origin, reporter: &Arc<dyn Reporter>) -> anyhow::Result<Self> {
         Ok(match origin {
-            Origin::Registries(registries) => {
-                let converter = Converter::new(crate::store::Store {
+            Origin::Registries(registries, read) => {
+                let store = crate::store::Store {
                     cache: None,
                     folders: Vec::new(),
                     payloads: Vec::new(),
                     reporter: Arc::clone(reporter),
                     runtime: Handle::current(),
-                });
+                };
+                let converter = Converter::new(store, read);
                 Self::Registries(registries, Box::new(converter))
             }
             Origin::Payloads { payloads, registry, baselines } => Self::Payloads(Box::new(

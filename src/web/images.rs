@@ -118,7 +118,7 @@ async fn plan(shared: &Arc<Shared>, wanted: &Wanted) -> Result<PlannedTar, Refus
         Arc::clone(&reporter),
     );
     let (images, platforms) = (wanted.images.clone(), wanted.platforms());
-    let origin = Origin::Registries(registries);
+    let origin = Origin::Registries(registries, shared.read_layers.clone());
     let jobs = settings.jobs;
     let planning = async move { plan_tar(images, origin, &platforms, jobs, reporter).await };
     shared.look(planning.boxed()).await

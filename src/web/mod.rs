@@ -34,7 +34,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use crate::listen::{CHALLENGE, Logins, Service};
-use crate::make::DEFAULT_JOBS;
+use crate::make::{DEFAULT_JOBS, ReadLayers};
 use crate::progress::{Event, Reporter};
 use crate::reference::RegistryHost;
 use crate::registry::{Connections, CredentialStore, Reach};
@@ -111,6 +111,8 @@ struct Shared {
     downloads: Downloads,
     looks: Semaphore,
     uploaded: Mutex<Uploaded>,
+    /// What was read to convert images, so that the download need not read it again.
+    read_layers: ReadLayers,
     reporter: Arc<dyn Reporter>,
 }
 
@@ -142,6 +144,7 @@ impl Web {
             downloads: Downloads::new(settings.downloads_max),
             looks: Semaphore::new(LOOKS_AT_ONCE),
             uploaded: Mutex::default(),
+            read_layers: ReadLayers::default(),
             reporter,
             settings,
         }))

@@ -175,6 +175,7 @@ async fn plan(shared: &Arc<Shared>, wanted: &Wanted) -> Result<Planned, Refusal>
     // They would lie on this machine's disk before the length of the payload is known.
     request.delta.deltas = Deltas::Off;
     request.jobs = settings.jobs;
+    request.read_layers = shared.read_layers.clone();
     request.connections = settings.connections.clone();
     request.credentials = settings.credentials.clone();
     shared.look(plan_payload(request, details(shared.reporter())).boxed()).await

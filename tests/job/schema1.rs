@@ -14,38 +14,10 @@ use crate::cli::Desk;
 use crate::kit::{Failed, Job, assert_told, connections, host, names};
 use crate::save::{files, json};
 use crate::support::fault::{Effect, Fault};
-use crate::support::images::{Blob, Image, layer, random_layer};
+use crate::support::images::{Blob, layer, random_layer};
+use crate::support::old_registry::{put, serve};
 use crate::support::registry::TestRegistry;
 use crate::support::schema1::{OldImage, sign};
-
-/// Has the registry serve `document` for a tag, by the digest of its payload too.
-fn serve(registry: &TestRegistry, name: &str, blobs: &[&Blob], payload: &str, document: &str) {
-    let (repository, tag) = name.split_once(':').expect("a tag");
-    // There has to be something, for lists and HEAD.
-    registry.put(repository, tag, &Image::oci(&[random_layer(99, 10)]));
-    for blob in blobs {
-        registry.put_blob(repository, &blob.bytes);
-    }
-    let digest = Digest::of(payload.as_bytes()).to_string();
-    for which in [tag, &digest] {
-        let headers = [
-            ("content-type", MediaType::DOCKER_SCHEMA1_SIGNED.to_owned()),
-            ("docker-content-digest", digest.clone()),
-        ];
-        let answer = Effect::Answer(200, headers.to_vec(), document.to_owned().into());
-        let path = format!("/v2/{repository}/manifests/{which}");
-        registry.fail(Fault::on("GET", &path, answer).always());
-    }
-}
-
-/// Serves an image, signed; gives the digest that it has.
-fn put(registry: &TestRegistry, name: &str, image: &OldImage) -> Digest {
-    let (repository, tag) = name.split_once(':').expect("a tag");
-    let payload = image.payload(repository, tag);
-    let blobs: Vec<&Blob> = image.blobs().collect();
-    serve(registry, name, &blobs, &payload, &sign(&payload));
-    Digest::of(payload.as_bytes())
-}
 
 /// The manifest and config that `repository:tag` names at a registry, which must be whole.
 fn arrived(far: &TestRegistry, repository: &str, tag: &str) -> (Manifest, Value) {
@@ -249,7 +221,8 @@ async fn lists_of_repositories_take_it_and_leave_what_cannot_be_converted() {
     let app = &found.repositories[0];
     let mut blobs: Vec<_> = app.blobs.iter().map(|blob| blob.digest.clone()).collect();
     let mut expected = layers(&OldImage::usual());
-    (blobs.sort(), expected.sort());
+    blobs.sort();
+    expected.sort();
     assert_eq!(blobs, expected);
     assert_eq!(app.tags.len(), 2);
     assert_told(&recorder.warnings(), &["is not there: not listed", "app:2"]);

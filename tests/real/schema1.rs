@@ -96,7 +96,7 @@ fn images_arrive_with_the_config_that_skopeo_makes() {
         let (repository, tag) = name.split_once(':').expect("a tag");
         let answer = near.get(&format!("/v2/{repository}/manifests/{tag}"));
         let former = answer.header("docker-content-digest").expect("a digest").to_owned();
-        assert_eq!(made["images"][place]["convertedFrom"], former, "{name}");
+        assert_eq!(made["plan"]["images"][place]["convertedFrom"], former, "{name}");
         let there = kit::manifest(&far.host(), repository, tag);
         assert_whole(&far.host(), repository, tag);
         let (raw, expected) = by_skopeo(&near.host(), name, folder.path());
@@ -120,7 +120,7 @@ fn as_baseline_an_image_of_schema_1_saves_its_layers() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = kit::path_in(&folder, "payload.zip");
     let made = make(&host, &file, &["-a", "team/clock:v1", "team/clock:v2", "--delta", "off"]);
-    assert_eq!(made["total"]["expectedBlobs"], 2, "{made}");
+    assert_eq!(made["plan"]["total"]["expectedBlobs"], 2, "{made}");
     let listed = kit::path_in(&folder, "inventory.json");
     kharon(&["inventory", "-r", &host, "-o", kit::text_of(&listed)]).well();
     let file = kit::path_in(&folder, "by-inventory.zip");

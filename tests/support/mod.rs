@@ -7,5 +7,6 @@ pub mod awkward;
 pub mod fault;
 pub mod images;
 pub mod journal;
+pub mod old_registry;
 pub mod registry;
 pub mod schema1;

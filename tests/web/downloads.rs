@@ -5,7 +5,8 @@ use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kharon::make::{self, Deltas, Destination, MakeRequest, parse_images};
+use kharon::make::{self, Deltas, Destination, MakeRequest, ReadLayers, parse_images};
+use kharon::manifest::MediaType;
 use kharon::payload::Payload;
 use kharon::progress::Silent;
 use kharon::receipt::{Kind, Receipt, Repository};
@@ -16,7 +17,9 @@ use kharon::web::Settings;
 use crate::kit::{Page, connect, connections, fetch, host, settings};
 use crate::support::fault::{Effect, Fault};
 use crate::support::images::{Image, random_layer};
+use crate::support::old_registry::put;
 use crate::support::registry::TestRegistry;
+use crate::support::schema1::OldImage;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -27,7 +30,7 @@ async fn saved(source: &TestRegistry, image: &str, platforms: Platforms) -> Vec<
         Registries::new(connections(&[source]), CredentialStore::anonymous(), Arc::new(Silent));
     let request = SaveRequest {
         wanted: parse_images(&[image], &host(source)).expect("images"),
-        origin: Origin::Registries(registries),
+        origin: Origin::Registries(registries, ReadLayers::default()),
         platforms,
         rewrite: None,
         target: Target::File(path.clone(), Existing::Refuse),
@@ -201,4 +204,22 @@ async fn a_payload_is_what_make_payload_writes_against_images_or_a_receipt() {
     };
     assert!(!brought(&payload).contains(&old.layers()[0].digest().to_string()));
     assert!(brought(&payload).contains(&new.layers()[1].digest().to_string()));
+}
+
+#[tokio::test]
+async fn an_image_of_schema_1_is_read_once_to_convert_it() {
+    let source = TestRegistry::start();
+    let image = OldImage::usual();
+    put(&source, "app:1", &image);
+    let page = Page::over(&[&source]);
+    let about = page.get("/api/v1/image?image=app:1").await.json();
+    let manifest = about["images"][0]["manifest"]["mediaType"].as_str().expect("a text");
+    assert_eq!(manifest, MediaType::DOCKER_MANIFEST);
+    let read = || source.count("GET", image.steps[0].0.digest().hex());
+    assert_eq!(read(), 1);
+    let tar = page.get("/api/v1/tar?image=app:1").await;
+    assert_eq!((tar.status.as_u16(), read()), (200, 2));
+    assert_eq!(tar.bytes().len(), about["tarBytes"]);
+    let payload = page.get("/api/v1/payload?image=app:1").await;
+    assert_eq!((payload.status.as_u16(), read()), (200, 3));
 }
