@@ -6,19 +6,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::failure::Unusable;
+use crate::fetch::PIECES_WAITING_MAX;
 use crate::manifest::{Descriptor, MediaType};
 use crate::progress::{Arrival, Event, Reporter};
 use crate::reference::RepositoryName;
-use crate::registry::Registry;
+use crate::registry::{Registry, RemoteBlob};
 use crate::schema1::{Converted, ReadLayer, Schema1};
 use crate::store::Store;
 use crate::units::{count, format_bytes};
@@ -151,19 +153,49 @@ impl Converter {
         image: &OldImage<'_>,
         layer: Descriptor,
     ) -> anyhow::Result<ReadLayer> {
-        let store = Arc::clone(&self.store);
-        let remote = image.registry.blob(image.repository, &layer);
-        // Dropped with this future, so that the thread ends soon when nobody waits for it any more.
-        let alive = Arc::new(());
-        let run = Arc::downgrade(&alive);
         let digest = layer.digest.clone();
-        let read = spawn_blocking(move || {
-            store.read(&layer, &[remote], |packed| look_at(packed, &layer, &run))
-        });
-        let layer = read.await?.with_context(|| format!("cannot read layer `{digest}`"))?;
-        drop(alive);
+        let read = if let Some(read) = self.near(layer.clone()).await? {
+            read
+        } else {
+            let read = self.far(image.registry.blob(image.repository, &layer), layer).await;
+            read.with_context(|| format!("cannot read layer `{digest}`"))?
+        };
         self.reporter.report(Event::BlobFinished { digest, how: Arrival::Read });
-        Ok(layer)
+        Ok(read)
+    }
+
+    /// The layer as it lies in a cache or folder, if it is there and right.
+    async fn near(&self, layer: Descriptor) -> anyhow::Result<Option<ReadLayer>> {
+        let store = Arc::clone(&self.store);
+        let read = spawn_blocking(move || {
+            let may_be_there = store.may_have(&layer.digest);
+            may_be_there.then(|| store.read(&layer, &[], |packed| look_at(packed, &layer)).ok())
+        });
+        Ok(read.await?.flatten())
+    }
+
+    /// The layer as its registry sends it. Where nobody waits for it any more, all of this ends.
+    async fn far(&self, remote: RemoteBlob, layer: Descriptor) -> anyhow::Result<ReadLayer> {
+        let (sender, pieces) = mpsc::channel(PIECES_WAITING_MAX);
+        let (store, size_bytes) = (Arc::clone(&self.store), layer.size);
+        let reading = spawn_blocking(move || {
+            let packed = Pieces { pieces, piece: Bytes::new() };
+            store.read_from(packed, &layer, |packed| look_at(packed, &layer))
+        });
+        let sent = async {
+            let mut stream = remote.open(0..size_bytes).await?;
+            while let Some(piece) = stream.next().await? {
+                if sender.send(piece).await.is_err() {
+                    // Whoever reads has failed, and says why.
+                    break;
+                }
+            }
+            anyhow::Ok(())
+        }
+        .await;
+        drop(sender);
+        let read = reading.await?;
+        sent.and(read)
     }
 
     /// The bytes of a config that was made here.
@@ -207,20 +239,15 @@ pub(crate) fn layer(digest: Digest, size_bytes: u64) -> Descriptor {
 }
 
 /// Reads a packed layer to its end.
-fn look_at(
-    packed: &mut (dyn Read + Send),
-    layer: &Descriptor,
-    run: &Weak<()>,
-) -> anyhow::Result<ReadLayer> {
-    let mut packed = Awaited { bytes: packed, run };
+fn look_at(packed: &mut (dyn Read + Send), layer: &Descriptor) -> anyhow::Result<ReadLayer> {
     let mut beginning = Vec::new();
-    packed.by_ref().take(MAGIC_BYTES).read_to_end(&mut beginning)?;
+    packed.take(MAGIC_BYTES).read_to_end(&mut beginning)?;
     let packing = Packing::of(&beginning);
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    let unpacked = plain_reader(io::Cursor::new(beginning).chain(&mut packed))
+    let unpacked = plain_reader(io::Cursor::new(beginning).chain(&mut *packed))
         .and_then(|mut plain| copy(&mut plain, &mut hasher));
     // What is wrong with its bytes says more than what came of them.
-    io::copy(&mut packed, &mut io::sink())?;
+    io::copy(packed, &mut io::sink())?;
     unpacked.context(
         Unusable::new("it cannot be unpacked")
             .with_hint("no engine can run this image; have it built again"),
@@ -242,17 +269,23 @@ fn copy(plain: &mut dyn Read, hasher: &mut Hasher) -> io::Result<()> {
     }
 }
 
-/// Bytes that are read as long as somebody waits for them.
-struct Awaited<'a, R: ?Sized> {
-    bytes: &'a mut R,
-    run: &'a Weak<()>,
+/// Bytes as they come from the network.
+struct Pieces {
+    pieces: mpsc::Receiver<Bytes>,
+    piece: Bytes,
 }
 
-impl<R: Read + ?Sized> Read for Awaited<'_, R> {
+impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.run.strong_count() == 0 {
-            return Err(io::Error::other("the run was abandoned"));
+        while self.piece.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.piece = piece,
+                // The end, or nobody sends any more: whoever checks the digest knows.
+                None => return Ok(0),
+            }
         }
-        self.bytes.read(buffer)
+        let count = self.piece.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.piece.split_to(count));
+        Ok(count)
     }
 }

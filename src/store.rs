@@ -58,14 +58,33 @@ impl Store {
             }
         }
         for remote in remotes {
-            let copy = self.cache.as_ref().and_then(|cache| Copy::begin(cache, &blob.digest));
-            let bytes = Tee { bytes: remote.clone().blocking(self.runtime.clone()), copy };
-            match self.pass(bytes, blob, &take) {
+            match self.read_from(remote.clone().blocking(self.runtime.clone()), blob, &take) {
                 Ok(taken) => return Ok(taken),
-                Err(error) => failed = blame_registry(error),
+                Err(error) => failed = error,
             }
         }
         Err(failed)
+    }
+
+    /// Gives bytes that a registry sends, checked, to `take`, and keeps them in the cache. Blocks.
+    ///
+    /// # Errors
+    /// When they are not the blob's, and whatever `take` runs into.
+    pub(crate) fn read_from<T>(
+        &self,
+        bytes: impl Read + Send,
+        blob: &Descriptor,
+        take: impl Fn(&mut (dyn Read + Send)) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let copy = self.cache.as_ref().and_then(|cache| Copy::begin(cache, &blob.digest));
+        self.pass(Tee { bytes, copy }, blob, take).map_err(blame_registry)
+    }
+
+    /// Whether a blob may be somewhere nearer than a registry.
+    pub(crate) fn may_have(&self, digest: &Digest) -> bool {
+        let path = digest.blob_path();
+        self.cache.iter().chain(&self.folders).any(|folder| folder.join(&path).is_file())
+            || self.payloads.iter().any(|payload| payload.blob(digest).is_some())
     }
 
     fn pass<T, R: Read + Send>(

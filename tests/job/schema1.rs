@@ -277,6 +277,7 @@ async fn a_layer_that_lies_or_cannot_be_unpacked_is_named() {
     let whole = &image.steps[0].0.bytes;
     let cut = Blob::new("x", whole.slice(..whole.len() - 9));
     broken.step(&cut, json!({}));
+    job.source.heal();
     put(&job.source, "app:2", &broken);
     let failed = job.fail_to_pack("payload.zip", job.request(&["app:2"])).await;
     let digest = cut.digest().to_string();

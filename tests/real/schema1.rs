@@ -122,7 +122,7 @@ fn as_baseline_an_image_of_schema_1_saves_its_layers() {
     let made = make(&host, &file, &["-a", "team/clock:v1", "team/clock:v2", "--delta", "off"]);
     assert_eq!(made["plan"]["total"]["expectedBlobs"], 2, "{made}");
     let listed = kit::path_in(&folder, "inventory.json");
-    kharon(&["inventory", "-r", &host, "-o", kit::text_of(&listed)]).well();
+    kharon(&["inventory", "-r", &host, "-f", kit::text_of(&listed)]).well();
     let file = kit::path_in(&folder, "by-inventory.zip");
     make(&host, &file, &["--against", kit::text_of(&listed), "team/clock:v2", "--all-tags", "app"]);
 }

@@ -220,6 +220,9 @@ async fn an_image_of_schema_1_is_read_once_to_convert_it() {
     let tar = page.get("/api/v1/tar?image=app:1").await;
     assert_eq!((tar.status.as_u16(), read()), (200, 2));
     assert_eq!(tar.bytes().len(), about["tarBytes"]);
-    let payload = page.get("/api/v1/payload?image=app:1").await;
-    assert_eq!((payload.status.as_u16(), read()), (200, 3));
+    let mut next = image.clone();
+    next.step(&random_layer(1, 1000), serde_json::json!({}));
+    put(&source, "app:2", &next);
+    let payload = page.get("/api/v1/payload?image=app:2&has=app:1").await;
+    assert_eq!((payload.status.as_u16(), read()), (200, 2));
 }
