@@ -353,8 +353,23 @@ pub fn send(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> std::io::Result<Answer> {
-    let mut stream = TcpStream::connect(host)?;
+    let stream = TcpStream::connect(host)?;
     stream.set_read_timeout(Some(START_LIMIT))?;
+    send_through(stream, host, method, path, headers, body)
+}
+
+/// The same over a connection that is there, such as one to an engine's socket.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_through(
+    mut stream: impl Read + Write,
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<Answer> {
     let length = body.len();
     let mut head =
         format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {length}\r\n");
