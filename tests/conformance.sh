@@ -106,19 +106,24 @@ done
 "$kharon" make-payload -q -i -r "$address" --whole-registry -f "$work/payload.zip" 2> "$work/make.log" \
     || { cat "$work/make.log"; exit 1; }
 "$kharon" inspect --json "$work/payload.zip" > "$work/payload.json"
-# lines KIND: what the payload has of it; foreign layers are nowhere but at their URLs.
+# lines KIND: what the payload has of it, tags with their digest. Foreign layers are nowhere but at their URLs.
 lines() {
     awk -v kind="$1" -F '"' '
         /"manifests": \[/ { within = 1 }
         /\]/ { within = 0 }
         within && /"sha/ && kind == "manifests" { found[$2] }
-        /"tag": / && kind == "tags" { found[$4] }
+        /"tag": / { tag = $4 }
         /"digest": / { digest = $4 }
+        /"digest": / && tag != "" { found_tag[tag] = digest; tag = "" }
         /"travels": "carried"/ && kind == "blobs" { found[digest] }
-        END { for (text in found) print text }
+        END {
+            for (text in found) print text
+            if (kind == "tags") for (tag in found_tag) print tag, found_tag[tag]
+        }
     ' "$work/payload.json" | sort
 }
-mapfile -t tags < <(lines tags)
+mapfile -t tagged < <(lines tags)
+tags=("${tagged[@]% *}")
 mapfile -t manifests < <(lines manifests)
 mapfile -t blobs < <(lines blobs)
 echo "conformance: a payload with ${#tags[@]} tags, ${#manifests[@]} manifests and ${#blobs[@]} blobs"
@@ -133,8 +138,9 @@ export OCI_RESULTS_DIR=$work/payload.json
 export OCI_RO_DATA_TAGS="${tags[*]}" OCI_RO_DATA_MANIFESTS="${manifests[*]}" OCI_RO_DATA_BLOBS="${blobs[*]}"
 # Any manifest may be asked for what refers to it.
 export OCI_RO_DATA_REFERRERS="${manifests[*]}"
-export OCI_ROOT_URL=http://$address OCI_TEST_PUSH=0 OCI_TAG_NAME=${tags[0]} OCI_TAG_LIST="${tags[*]}"
-export OCI_MANIFEST_DIGEST=${manifests[0]} OCI_BLOB_DIGEST=${blobs[0]}
+# The suite up to 1.1.1 reads one of each, and discovers only what it has pushed itself.
+export OCI_ROOT_URL=http://$address OCI_TEST_PUSH=0 OCI_TEST_CONTENT_DISCOVERY=0
+export OCI_TAG_NAME=${tagged[0]% *} OCI_MANIFEST_DIGEST=${tagged[0]#* } OCI_BLOB_DIGEST=${blobs[0]}
 for suite in "${suites[@]}"; do
     run "$suite"
 done

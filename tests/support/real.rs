@@ -9,7 +9,7 @@
 //! installs them. A test that misses one fails and says what to install, so such tests carry
 //! `#[ignore = "needs …"]`. Those that need more than `docker-registry` and `skopeo` stand in a module
 //! that says so, as `.ci/run` may have to leave them out: `distribution_3`, `referrers_registry`,
-//! `crane`, `zot` or `docker_charon`.
+//! `crane`, `zot`, `docker_charon`, `docker_28` or `docker_29`.
 
 use std::fmt::Write as _;
 use std::fs::File;
