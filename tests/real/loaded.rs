@@ -116,7 +116,9 @@ impl Crossing {
                 value => vec![value.clone()],
             });
             let texts = values.filter_map(|it| it.as_str().map(str::to_owned));
-            sorted(texts.filter(|it| !it.starts_with("<none>")).collect())
+            // An image without a tag has none, or in containerd's store its digest in its place.
+            let is_name = |it: &String| !it.starts_with("<none>") && !it.contains('@');
+            sorted(texts.filter(is_name).collect())
         };
         let mut ids = sorted(expected.iter().map(|it| self.id(it)).collect());
         // The same image under several names.
@@ -124,10 +126,6 @@ impl Crossing {
         assert_eq!(found("Id"), ids, "{what}");
         let names = expected.iter().filter_map(|it| it.name.clone()).collect();
         assert_eq!(found("RepoTags"), sorted(names), "{what}");
-        if self.store == Store::Containerd && expected.iter().all(|it| it.digest.is_some()) {
-            let digests = expected.iter().filter_map(|it| it.digest.clone()).collect();
-            assert_eq!(found("RepoDigests"), sorted(digests), "{what}");
-        }
         for image in expected {
             self.assert_runs(what, image);
         }
@@ -147,10 +145,16 @@ impl Crossing {
         }
     }
 
-    /// A container of the image must have its file.
+    /// The image must have its ID and digest, and a container of it its file.
     #[track_caller]
     fn assert_runs(&self, what: &str, image: &Expected) {
         let by = image.name.clone().unwrap_or_else(|| self.id(image));
+        let inspected = self.engine.json("GET", &format!("/images/{by}/json"), b"");
+        assert_eq!(inspected["Id"], self.id(image), "{what}: {by}");
+        if let (Store::Containerd, Some(digest)) = (self.store, &image.digest) {
+            let digests = inspected["RepoDigests"].as_array().expect("a list");
+            assert!(digests.iter().any(|it| it == digest), "{what}: no {digest} in {digests:?}");
+        }
         let container = json!({ "Image": by, "Cmd": ["/none"], "NetworkDisabled": true });
         let path = format!("/containers/create?platform={}", image.platform);
         let made = self.engine.json("POST", &path, container.to_string().as_bytes());
@@ -235,7 +239,10 @@ fn assert_loads_every_form(release: Release, store: Store) {
     loads("all platforms", &arguments, &all.map(|name| expected(name, whole)));
     let foreign = expected("clock:v2", Saved::Arm64);
     loads("another platform", &["clock:v2", "--platform", "linux/arm64"], &[foreign]);
-    loads("a layer of zstd", &["odd:zstd"], &[expected("odd:zstd", amd64)]);
+    // Debian's may be too old for it.
+    if release != Release::Installed {
+        loads("a layer of zstd", &["odd:zstd"], &[expected("odd:zstd", amd64)]);
+    }
 
     let clock = expected("team/sub/clock:v1", amd64);
     let by_digest = format!("team/sub/clock@{}", clock.root);
@@ -277,6 +284,16 @@ fn root_of(file: &PathBuf) -> Digest {
     let index = run(clean("tar").arg("-xOf").arg(file).arg("index.json")).well().json();
     let digest = index["manifests"][0]["digest"].as_str().expect("a digest");
     digest.parse().expect("a digest")
+}
+
+mod dockerd {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs docker-registry, skopeo and dockerd, as root"]
+    fn the_classic_store_loads_every_form() {
+        assert_loads_every_form(Release::Installed, Store::Classic);
+    }
 }
 
 mod docker_28 {
