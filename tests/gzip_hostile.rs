@@ -27,7 +27,12 @@ impl Noise {
 
 fn take(gzip: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Error> {
     let (mut plain, mut recipe) = (Vec::new(), Vec::new());
-    analyse(gzip, &mut plain, &mut recipe, &Limits { recipe_permille: 1000, free_bytes: 4096 })?;
+    analyse(
+        gzip,
+        &mut plain,
+        &mut recipe,
+        &Limits { recipe_permille: 1000, free_bytes: 4096, ..Limits::default() },
+    )?;
     Ok((plain, recipe))
 }
 

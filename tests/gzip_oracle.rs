@@ -37,7 +37,7 @@ fn plain_bytes_are_those_of_preflate_and_recipes_about_as_large() {
             continue;
         }
         let (mut plain, mut recipe) = (Vec::new(), Vec::new());
-        let limits = Limits { recipe_permille: 1_000, free_bytes: 4096 };
+        let limits = Limits { recipe_permille: 1_000, free_bytes: 4096, ..Limits::default() };
         analyse(&gzip[..], &mut plain, &mut recipe, &limits).expect("a sound stream");
         assert!(text.text() == plain, "{}: other plain bytes", path.display());
         let (ours, theirs) = (recipe.len(), oracle.corrections.len() + FRAME_BYTES);

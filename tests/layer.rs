@@ -1,15 +1,15 @@
 //! What is proved of a layer delta before it travels.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::{self, File};
+use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-use flate2::{Compression, write::GzEncoder};
-use kharon::delta::{Baseline, Effort, OldBlob, Options};
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use kharon::delta::{Baseline, Effort, OldBlob, Options, Spool};
 use kharon::digest::Digest;
-use kharon::layer::{Apart, LayerError, MadeLayer, make};
+use kharon::layer::{Apart, LayerDelta, LayerError, MadeLayer, make};
 
 /// Noise: only a copy saves anything.
 fn old() -> Vec<u8> {
@@ -60,16 +60,63 @@ fn prove(made: &MadeLayer, blob: &[u8], old: &[u8]) -> Result<(), LayerError> {
     made.prove(&Digest::of(blob), blob.len() as u64, |_| Ok(old), workdir)
 }
 
+/// What the far side makes of `made`.
+fn layer_of(made: &MadeLayer, blob: &[u8], old: &[u8]) -> Result<Vec<u8>, LayerError> {
+    let mut entry = Vec::new();
+    let mut file: &File = &made.entry;
+    file.rewind().and_then(|()| file.read_to_end(&mut entry)).expect("an entry");
+    let open = move |at: u64| -> Box<dyn Read + Send> {
+        let mut entry = Cursor::new(entry.clone());
+        entry.set_position(at);
+        Box::new(entry)
+    };
+    let (digest, size) = (Digest::of(blob), blob.len() as u64);
+    let layer = LayerDelta::new(open, made.entry_bytes, digest, size)?;
+    let workdir: &Path = &std::env::temp_dir();
+    let mut spool = Spool::new(layer.needs()?, workdir);
+    for baseline in &made.baselines {
+        spool.fill(baseline, &mut &old[..])?;
+    }
+    let mut rebuilt = Vec::new();
+    layer.rebuild(&spool, workdir, &mut rebuilt).map(|()| rebuilt)
+}
+
 #[test]
 fn a_recipe_gives_its_own_blob_and_no_other() {
     let blob = gzip(&content());
     let apart = apart(&blob);
     let size = blob.len() as u64;
-    apart.prove(&Digest::of(&blob), size, || true).expect("the blob itself");
-    let other = apart.prove(&Digest::of(b"another"), size, || true);
+    let (file, workdir) = (file(&blob), std::env::temp_dir());
+    let prove = |digest, size, is_wanted| {
+        apart.prove(&file, &digest, size, &workdir, || is_wanted).map(|_| ())
+    };
+    prove(Digest::of(&blob), size, true).expect("the blob itself");
+    let other = prove(Digest::of(b"another"), size, true);
     assert!(matches!(other, Err(LayerError::Rebuilt(_))), "{other:?}");
-    assert!(apart.prove(&Digest::of(&blob), size - 1, || true).is_err());
-    assert!(apart.prove(&Digest::of(&blob), size, || false).is_err(), "went on in vain");
+    assert!(prove(Digest::of(&blob), size - 1, true).is_err());
+    assert!(prove(Digest::of(&blob), size, false).is_err(), "went on in vain");
+}
+
+#[test]
+fn a_writer_that_is_not_what_it_seemed_at_first_is_found_out_by_the_proof() {
+    // Its model makes a few mistakes.
+    let name = "fixtures/gzip/klauspost1.11.3-level5.gz";
+    let blob = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("a stream");
+    let mut plain = Vec::new();
+    GzDecoder::new(&blob[..]).read_to_end(&mut plain).expect("unpacks");
+
+    let old = [&old()[..], &plain].concat();
+    let workdir: &Path = &std::env::temp_dir();
+    let (digest, size) = (Digest::of(&blob), blob.len() as u64);
+    let apart = Apart::believing(&file(&blob), size, 0, workdir).expect("taken apart");
+    let hasty = made(&apart, &old);
+    let recipe = apart.prove(&file(&blob), &digest, size, workdir, || true).expect("proved");
+    let whole = hasty.with_recipe(&recipe, workdir).expect("put together");
+    assert_ne!(whole.entry_digest, hasty.entry_digest);
+    assert_eq!(whole.baselines, hasty.baselines);
+    prove(&whole, &blob, &old).expect("the delta and its recipe");
+    assert!(layer_of(&whole, &blob, &old).expect("rebuilt") == blob);
+    assert!(layer_of(&hasty, &blob, &old).is_err(), "a wrong recipe passes for right");
 }
 
 #[test]

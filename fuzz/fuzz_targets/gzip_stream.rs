@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 const LIMIT_BYTES: usize = 1 << 20;
 
 fn comes_back(gzip: &[u8]) -> bool {
-    let limits = Limits { recipe_permille: 100_000, free_bytes: 1 << 20 };
+    let limits = Limits { recipe_permille: 100_000, free_bytes: 1 << 20, ..Limits::default() };
     let (mut plain, mut recipe) = (Vec::new(), Vec::new());
     if analyse(gzip, &mut plain, &mut recipe, &limits).is_err() {
         return false;

@@ -27,7 +27,7 @@ fn main() {
         put("gzip_stream", stream);
         put("gzip_stream", &stream[10..]);
         let (mut plain, mut recipe) = (Vec::new(), Vec::new());
-        let limits = Limits { recipe_permille: 1000, free_bytes: 4096 };
+        let limits = Limits { recipe_permille: 1000, free_bytes: 4096, ..Limits::default() };
         analyse(&stream[..], &mut plain, &mut recipe, &limits).expect("a sound stream");
         if let Some(seed) = join(&recipe[4..], &plain) {
             put("gzip_recipe", &seed);

@@ -14,19 +14,23 @@ use super::plain::Plain;
 use super::range::{Bit, Coder, Encoder, Number, Tree};
 use super::token::Token;
 
-/// When a recipe does not pay.
+/// When a recipe does not pay, and how closely a stream is looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The largest recipe that pays, in thousandths of the gzip stream.
     pub recipe_permille: u64,
     /// A recipe of up to this many bytes always pays.
     pub free_bytes: u64,
+    /// After how many plain bytes of a member a model that was right in every decision is believed for the rest of it, which
+    /// takes a fraction of the time. Such a recipe is right only if [`rebuild`](super::rebuild) gives the stream from it:
+    /// see [`Analysis::is_certain`].
+    pub compared_bytes: u64,
 }
 
 impl Default for Limits {
-    /// 12 %, and no refusal below 512 bytes.
+    /// 12 %, and no refusal below 512 bytes; everything is compared.
     fn default() -> Self {
-        Self { recipe_permille: 120, free_bytes: 512 }
+        Self { recipe_permille: 120, free_bytes: 512, compared_bytes: u64::MAX }
     }
 }
 
@@ -42,6 +46,8 @@ pub struct Analysis {
     pub gzip_bytes: u64,
     /// How long its recipe is.
     pub recipe_bytes: u64,
+    /// Whether the recipe was compared with the whole stream. If not, it may be wrong.
+    pub is_certain: bool,
 }
 
 /// Writes the plain bytes of `gzip` to `plain` and what rebuilds `gzip` from them to `recipe`.
@@ -94,6 +100,7 @@ pub fn analyse<R: Read, P: Write, W: Write>(
         contexts.garbage(&mut describer.coder, Some(byte))?;
     }
     contexts.garbage(&mut describer.coder, None)?;
+    let is_certain = describer.is_certain();
     let (plain_bytes, gzip_bytes) = (parser.plain_bytes(), parser.gzip_bytes());
     parser.finish()?;
     let (mut recipe, coded_bytes) = describer.coder.finish()?;
@@ -102,7 +109,7 @@ pub fn analyse<R: Read, P: Write, W: Write>(
     if recipe_bytes > limits.most(gzip_bytes) {
         return Err(Error::NotWorthIt { recipe_bytes, gzip_bytes });
     }
-    Ok(Analysis { plain_bytes, gzip_bytes, recipe_bytes })
+    Ok(Analysis { plain_bytes, gzip_bytes, recipe_bytes, is_certain })
 }
 
 impl Limits {
@@ -373,6 +380,10 @@ impl<R: Read, P: Write> Side for Parsed<R, P> {
             block.tokens -= tokens.len() as u64;
         }
         Ok(())
+    }
+
+    fn believes_after(&self, bytes: u64) -> bool {
+        self.parser.is_some() && bytes >= self.limits.compared_bytes
     }
 
     fn weigh(&mut self, position: u64, recipe_bytes: u64) -> Result<(), Error> {

@@ -17,6 +17,7 @@ mod code;
 mod describe;
 mod error;
 mod feed;
+mod foresight;
 mod header;
 mod huffman;
 mod inflate;
@@ -28,11 +29,12 @@ mod odd;
 mod plain;
 mod range;
 mod rebuild;
+mod supply;
 mod token;
 
 pub use analyse::{Analysis, Limits, analyse};
 pub use error::Error;
-pub use rebuild::rebuild;
+pub use rebuild::{rebuild, rebuild_on};
 
 /// What a recipe begins with: three letters and the version.
 const RECIPE_MAGIC: [u8; 4] = *b"KGR\x01";

@@ -1,6 +1,9 @@
 //! From plain bytes and a recipe back to the gzip stream.
 
 use std::io::{self, Read, Write};
+use std::num::NonZeroUsize;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 
 use super::RECIPE_MAGIC;
 use super::analyse::StreamContexts;
@@ -11,10 +14,12 @@ use super::code::{
 use super::describe::{BlockStart, Cut, Describer, EndsBlock, Grid, Side, Span};
 use super::error::Error;
 use super::feed::{Block, BlockKind};
+use super::foresight::{Foreseen, Pending};
 use super::huffman::CodeStyle;
 use super::model::{Boundary, Kind, Model, Parameters};
 use super::plain::Plain;
 use super::range::Decoder;
+use super::supply::{Supply, Threads};
 use super::token::{
     DISTANCE_BASE, DISTANCE_EXTRA, DISTANCE_SYMBOLS, END_OF_BLOCK, LENGTH_BASE, LENGTH_EXTRA,
     LITERAL_SYMBOLS, Token,
@@ -30,15 +35,47 @@ use super::token::{
 /// [`Error::Version`] and [`Error::Recipe`] for recipes that say no stream, [`Error::PlainTooShort`] and
 /// [`Error::PlainTooLong`], [`Error::TooLarge`], and what reading and writing run into.
 pub fn rebuild<T: Read, R: Read, W: Write>(
-    mut recipe: T,
+    recipe: T,
     plain: R,
+    gzip: W,
+    limit_bytes: u64,
+) -> Result<u64, Error> {
+    let (_, nothing) = mpsc::channel();
+    rebuild_from(recipe, Supply::new(plain, None), &nothing, gzip, limit_bytes)
+}
+
+/// As [`rebuild`], with up to `threads` other threads that work ahead. What comes out is the same.
+///
+/// # Errors
+/// As [`rebuild`].
+pub fn rebuild_on<T: Read, R: Read, W: Write>(
+    threads: NonZeroUsize,
+    recipe: T,
+    plain: R,
+    gzip: W,
+    limit_bytes: u64,
+) -> Result<u64, Error> {
+    if threads.get() == 1 {
+        return rebuild(recipe, plain, gzip, limit_bytes);
+    }
+    thread::scope(|scope| {
+        let (pending, foreseen) = mpsc::channel();
+        let supply = Supply::new(plain, Some(Threads { scope, count: threads, pending }));
+        rebuild_from(recipe, supply, &foreseen, gzip, limit_bytes)
+    })
+}
+
+fn rebuild_from<T: Read, R: Read, W: Write>(
+    mut recipe: T,
+    supply: Supply<'_, '_, R>,
+    pending: &Receiver<Pending<'_>>,
     gzip: W,
     limit_bytes: u64,
 ) -> Result<u64, Error> {
     read_magic(&mut recipe)?;
     let mut decoder = Decoder::new(recipe)?;
     let mut contexts = StreamContexts::default();
-    let side = Rebuilt::new(plain, BitWriter::new(gzip, limit_bytes));
+    let side = Rebuilt::new(supply, BitWriter::new(gzip, limit_bytes));
     let mut header = contexts.header(&mut decoder, &[], &[])?;
     let mut describer = Describer::new(decoder, side, Plain::default(), 0);
     let mut former: Option<(Parameters, Box<dyn Model>)> = None;
@@ -50,7 +87,9 @@ pub fn rebuild<T: Read, R: Read, W: Write>(
             Some((same, model)) if same == parameters => model,
             _ => parameters.model(),
         };
-        describer.member(&parameters, &mut *model)?;
+        let origin = describer.position();
+        describer.side.supply.begin_member(parameters, origin);
+        describer.member(&parameters, &mut Foreseen::new(&mut *model, pending))?;
         former = Some((parameters, model));
         let padding = contexts.padding(&mut describer.coder, 0)?;
         describer.side.end_member(padding)?;
@@ -81,8 +120,8 @@ fn read_magic(recipe: &mut impl Read) -> Result<(), Error> {
 }
 
 /// The side that is told what comes, and writes it.
-pub struct Rebuilt<R, W> {
-    reader: R,
+pub struct Rebuilt<'scope, 'env, R, W> {
+    supply: Supply<'scope, 'env, R>,
     gzip: BitWriter<W>,
     checksum: crc32fast::Hasher,
     member_bytes: u64,
@@ -91,11 +130,11 @@ pub struct Rebuilt<R, W> {
     distances: [(u16, u8); DISTANCE_SYMBOLS],
 }
 
-impl<R: Read, W: Write> Rebuilt<R, W> {
-    /// Reads plain bytes from `reader` and writes to `gzip`.
-    pub fn new(reader: R, gzip: BitWriter<W>) -> Self {
+impl<'scope, 'env, R: Read, W: Write> Rebuilt<'scope, 'env, R, W> {
+    /// Takes plain bytes from `supply` and writes to `gzip`.
+    pub fn new(supply: Supply<'scope, 'env, R>, gzip: BitWriter<W>) -> Self {
         Self {
-            reader,
+            supply,
             gzip,
             checksum: crc32fast::Hasher::new(),
             member_bytes: 0,
@@ -121,9 +160,7 @@ impl<R: Read, W: Write> Rebuilt<R, W> {
 
     /// Ends the stream; no plain bytes may be left.
     pub fn finish(mut self) -> Result<u64, Error> {
-        let mut rest = Vec::new();
-        let left = self.reader.by_ref().take(1).read_to_end(&mut rest).map_err(Error::ReadPlain)?;
-        if left > 0 {
+        if self.supply.is_longer_than(self.plain_bytes)? {
             return Err(Error::PlainTooLong { plain_bytes: self.plain_bytes });
         }
         self.gzip.finish()
@@ -176,22 +213,13 @@ impl<R: Read, W: Write> Rebuilt<R, W> {
     }
 }
 
-impl<R: Read, W: Write> Side for Rebuilt<R, W> {
+impl<R: Read, W: Write> Side for Rebuilt<'_, '_, R, W> {
     fn reach(&mut self, plain: &mut Plain, position: u64) -> Result<(), Error> {
-        let missing = position.saturating_sub(plain.end());
-        if missing == 0 {
+        let from = plain.end();
+        if position <= from {
             return Ok(());
         }
-        let from = plain.end();
-        let found = self
-            .reader
-            .by_ref()
-            .take(missing)
-            .read_to_end(plain.tail())
-            .map_err(Error::ReadPlain)? as u64;
-        if found < missing {
-            return Err(Error::PlainTooShort { plain_bytes: plain.end() });
-        }
+        self.supply.reach(plain, position)?;
         self.account(plain.range(from, position));
         Ok(())
     }
@@ -264,6 +292,10 @@ impl<R: Read, W: Write> Side for Rebuilt<R, W> {
             self.put_code(self.literals[END_OF_BLOCK])?;
         }
         Ok(())
+    }
+
+    fn believes_after(&self, _bytes: u64) -> bool {
+        false
     }
 
     fn weigh(&mut self, _position: u64, _recipe_bytes: u64) -> Result<(), Error> {

@@ -9,9 +9,9 @@ use crate::delta::{self, Baseline, Options, Spool};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::window::Window;
 
-use super::apart::Apart;
+use super::apart::{Apart, Recipe};
 use super::error::LayerError;
-use super::head::{self, HEAD_BYTES};
+use super::head::{self, Form, HEAD_BYTES};
 use super::rebuild::LayerDelta;
 
 /// How much is copied at a time.
@@ -28,7 +28,9 @@ pub struct MadeLayer {
     pub entry_digest: Digest,
     /// The baseline blobs that it needs, in the order of its need table.
     pub baselines: Vec<Digest>,
+    form: Form,
     recipe_digest: Digest,
+    recipe_bytes: u64,
 }
 
 /// Makes the layer delta of `apart` against `baseline`.
@@ -40,33 +42,67 @@ pub fn make(
     baseline: &Baseline,
     options: &Options,
 ) -> Result<MadeLayer, LayerError> {
-    let file = tempfile::tempfile_in(&options.workdir).map_err(LayerError::Write)?;
-    let mut entry = BufWriter::with_capacity(BUFFER_BYTES, file);
-    let mut put = |bytes: &mut dyn Read| io::copy(bytes, &mut entry).map_err(LayerError::Write);
-    put(&mut head::encode(apart.form, apart.recipe_bytes).as_slice())?;
-    put(&mut Window::new(Arc::clone(&apart.recipe), 0, apart.recipe_bytes))?;
-    let made = delta::make(&apart.plain, apart.plain_bytes, baseline, options, &mut entry)?;
-    entry.flush().map_err(LayerError::Write)?;
-    let file = entry.into_inner().map_err(|error| LayerError::Write(error.into_error()))?;
-    let entry_bytes = HEAD_BYTES + apart.recipe_bytes + made.delta_bytes;
-    let entry = Arc::new(file);
-    Ok(MadeLayer {
-        entry_digest: digest_of(&entry, entry_bytes)?,
-        recipe_digest: digest_of(&apart.recipe, apart.recipe_bytes)?,
-        entry,
-        entry_bytes,
-        baselines: made.needs.blobs.into_iter().map(|blob| blob.digest).collect(),
+    let mut baselines = Vec::new();
+    MadeLayer::put_together(apart.form, &apart.recipe, &options.workdir, |entry| {
+        let made = delta::make(&apart.plain, apart.plain_bytes, baseline, options, entry)?;
+        baselines.extend(made.needs.blobs.into_iter().map(|blob| blob.digest));
+        Ok(made.delta_bytes)
     })
+    .map(|made| MadeLayer { baselines, ..made })
 }
 
-fn digest_of(file: &Arc<File>, bytes: u64) -> Result<Digest, LayerError> {
+fn digest_of(mut bytes: Window) -> Result<Digest, LayerError> {
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    io::copy(&mut Window::new(Arc::clone(file), 0, bytes), &mut hasher)
-        .map_err(LayerError::Entry)?;
+    io::copy(&mut bytes, &mut hasher).map_err(LayerError::Entry)?;
     Ok(hasher.finish())
 }
 
 impl MadeLayer {
+    /// An entry of `recipe` and what `put_delta` writes, which says how much that is.
+    fn put_together(
+        form: Form,
+        recipe: &Recipe,
+        workdir: &Path,
+        put_delta: impl FnOnce(&mut BufWriter<File>) -> Result<u64, LayerError>,
+    ) -> Result<Self, LayerError> {
+        let file = tempfile::tempfile_in(workdir).map_err(LayerError::Write)?;
+        let mut entry = BufWriter::with_capacity(BUFFER_BYTES, file);
+        let mut put = |bytes: &mut dyn Read| io::copy(bytes, &mut entry).map_err(LayerError::Write);
+        put(&mut head::encode(form, recipe.bytes).as_slice())?;
+        put(&mut recipe.read())?;
+        let delta_bytes = put_delta(&mut entry)?;
+        entry.flush().map_err(LayerError::Write)?;
+        let file = entry.into_inner().map_err(|error| LayerError::Write(error.into_error()))?;
+        let entry_bytes = HEAD_BYTES + recipe.bytes + delta_bytes;
+        let entry = Arc::new(file);
+        Ok(Self {
+            entry_digest: digest_of(Window::new(Arc::clone(&entry), 0, entry_bytes))?,
+            recipe_digest: digest_of(recipe.read())?,
+            entry,
+            entry_bytes,
+            baselines: Vec::new(),
+            form,
+            recipe_bytes: recipe.bytes,
+        })
+    }
+
+    /// The same delta with `recipe`; nothing is done where it has that already.
+    ///
+    /// # Errors
+    /// [`LayerError`] for temporary files that fail.
+    pub fn with_recipe(&self, recipe: &Recipe, workdir: &Path) -> Result<Self, LayerError> {
+        if digest_of(recipe.read())? == self.recipe_digest {
+            return Ok(self.clone());
+        }
+        let delta_at = HEAD_BYTES + self.recipe_bytes;
+        let delta_bytes = self.entry_bytes - delta_at;
+        let mut delta = Window::new(Arc::clone(&self.entry), delta_at, delta_bytes);
+        let made = Self::put_together(self.form, recipe, workdir, |entry| {
+            io::copy(&mut delta, entry).map_err(LayerError::Write)
+        })?;
+        Ok(Self { baselines: self.baselines.clone(), ..made })
+    }
+
     /// Applies the delta to the plain bytes of baselines, as the far side will; `plain_of` gives them from
     /// the beginning. Together with [`Apart::prove`] it proves that the entry gives its blob.
     ///

@@ -12,7 +12,7 @@ mod head;
 mod make;
 mod rebuild;
 
-pub use apart::Apart;
+pub use apart::{Apart, Recipe};
 pub use error::LayerError;
 pub use make::{MadeLayer, make};
 pub use rebuild::LayerDelta;

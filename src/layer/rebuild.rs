@@ -1,6 +1,7 @@
 //! From a layer delta to the blob, through two threads: one applies the delta, one puts the gzip on.
 
 use std::io::{self, BufWriter, Read, Write};
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::Path;
 use std::thread;
@@ -17,6 +18,15 @@ use super::head::{self, Form, Head};
 const BUFFER_BYTES: usize = 256 << 10;
 /// DEFLATE says at most this many plain bytes with one byte (RFC 1951: 258 bytes with two bits).
 const DEFLATE_RATIO_MAX: u64 = 1032;
+
+/// On how many threads gzip is put on: more do not help, as what is left for one takes about as long as that.
+const THREADS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(5);
+
+/// On how many threads gzip is put on here.
+pub(super) fn threads() -> NonZeroUsize {
+    let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    threads.min(THREADS_MAX)
+}
 
 /// Opens an entry at a byte.
 type Open<'a> = dyn Fn(u64) -> Box<dyn Read + Send + 'a> + Send + Sync + 'a;
@@ -107,7 +117,7 @@ impl<'a> LayerDelta<'a> {
         thread::scope(|scope| {
             let applying = scope.spawn(move || delta::apply(delta, spool, workdir, &mut plain_end));
             let recipe = self.part(&self.head.recipe);
-            let rebuilt = gzip::rebuild(recipe, plain, gzip, self.size_bytes);
+            let rebuilt = gzip::rebuild_on(threads(), recipe, plain, gzip, self.size_bytes);
             let applied = match applying.join() {
                 Ok(applied) => applied,
                 Err(panic) => std::panic::resume_unwind(panic),

@@ -40,6 +40,7 @@ const HINT: &str =
 const WORTH_PERCENT: u64 = 90;
 /// Smaller blobs, configs most of them, are not worth a delta of their own, in bytes.
 pub(super) const BLOB_MIN_BYTES: u64 = 32 << 10;
+const NOT_SMALLER: &str = "its delta would not be smaller";
 /// How much is copied at a time.
 const BUFFER_BYTES: usize = 256 << 10;
 /// How many old blobs are read at once.
@@ -234,7 +235,12 @@ impl Maker {
                         return Ok((Made::Raw(Arc::new(apart)), None));
                     }
                     let apart = Arc::new(apart);
-                    let recipe = RecipeProof::begin(scope, &apart, &descriptor);
+                    let recipe = RecipeProof::begin(
+                        scope,
+                        &apart,
+                        (&descriptor, &blob),
+                        &self.options.workdir,
+                    );
                     Ok((self.make(&descriptor, apart, &old)?, Some(recipe)))
                 });
                 match made {
@@ -247,12 +253,7 @@ impl Maker {
                     Ok((Made::Delta(_), None)) => {}
                     Ok((Made::Raw(apart), _)) => {
                         old.add(&descriptor, &apart.plain, apart.plain_bytes)?;
-                        self.keep_raw(
-                            &mut local,
-                            &descriptor,
-                            blob,
-                            "its delta would not be smaller",
-                        );
+                        self.keep_raw(&mut local, &descriptor, blob, NOT_SMALLER);
                     }
                     Err(error) if error.is_disk() => {
                         let context = Hinted::new("cannot make deltas", HINT);
@@ -345,13 +346,16 @@ impl Maker {
 
     fn make(&self, blob: &Descriptor, apart: Arc<Apart>, old: &Old) -> Result<Made, LayerError> {
         let made = make(&apart, &old.content, &self.options)?;
-        let is_worth_it = made.entry_bytes <= blob.size / 100 * WORTH_PERCENT;
-        Ok(if is_worth_it { Made::Delta(made) } else { Made::Raw(apart) })
+        Ok(if is_worth_it(&made, blob) { Made::Delta(made) } else { Made::Raw(apart) })
     }
 
     fn settle(&self, proof: Proof<'_>, local: &mut Local) {
         let (descriptor, blob, made) = proof.settle();
         match made {
+            // Only a recipe that had to be made anew can have made it too long.
+            Ok(made) if !is_worth_it(&made, &descriptor) => {
+                self.keep_raw(local, &descriptor, blob, NOT_SMALLER);
+            }
             Ok(made) => {
                 self.finished(&descriptor.digest);
                 let delta = ProvedDelta::from(made);
@@ -418,6 +422,11 @@ impl Old {
         self.plain.insert(blob.digest.clone(), (Arc::clone(plain), plain_bytes));
         Ok(())
     }
+}
+
+/// Whether the delta is so much smaller than `blob` that it travels in its place.
+fn is_worth_it(made: &MadeLayer, blob: &Descriptor) -> bool {
+    made.entry_bytes <= blob.size / 100 * WORTH_PERCENT
 }
 
 /// Ends what nobody waits for any more.

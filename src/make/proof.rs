@@ -12,18 +12,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::digest::Digest;
-use crate::layer::{Apart, LayerError, MadeLayer};
+use crate::layer::{Apart, LayerError, MadeLayer, Recipe};
 use crate::manifest::Descriptor;
 use crate::window::Window;
 
-type Verdict = Result<(), LayerError>;
+/// What is proved, or why it is wrong.
+type Verdict<T> = Result<T, LayerError>;
 
 /// The plain bytes of old blobs, and how many there are.
 pub(super) type OldPlain = HashMap<Digest, (Arc<File>, u64)>;
 
 /// A recipe that is being proved. The work ends early when this is dropped.
 pub(super) struct RecipeProof<'scope> {
-    verdict: Option<ScopedJoinHandle<'scope, Verdict>>,
+    verdict: Option<ScopedJoinHandle<'scope, Verdict<Recipe>>>,
     is_wanted: Arc<AtomicBool>,
 }
 
@@ -31,8 +32,7 @@ pub(super) struct RecipeProof<'scope> {
 pub(super) struct Proof<'scope> {
     pub(super) descriptor: Descriptor,
     pub(super) blob: Arc<File>,
-    pub(super) made: MadeLayer,
-    verdict: ScopedJoinHandle<'scope, Verdict>,
+    verdict: ScopedJoinHandle<'scope, Verdict<MadeLayer>>,
 }
 
 impl<'scope> RecipeProof<'scope> {
@@ -40,17 +40,20 @@ impl<'scope> RecipeProof<'scope> {
     pub(super) fn begin(
         scope: &'scope Scope<'scope, '_>,
         apart: &Arc<Apart>,
-        blob: &Descriptor,
+        (descriptor, blob): (&Descriptor, &Arc<File>),
+        workdir: &'scope Path,
     ) -> Self {
         let is_wanted = Arc::new(AtomicBool::new(true));
         let wanted = Arc::clone(&is_wanted);
-        let (apart, digest, size) = (Arc::clone(apart), blob.digest.clone(), blob.size);
-        let prove = move || apart.prove(&digest, size, || wanted.load(Ordering::Relaxed));
+        let (apart, blob) = (Arc::clone(apart), Arc::clone(blob));
+        let (digest, size) = (descriptor.digest.clone(), descriptor.size);
+        let prove =
+            move || apart.prove(&blob, &digest, size, workdir, || wanted.load(Ordering::Relaxed));
         Self { verdict: Some(scope.spawn(prove)), is_wanted }
     }
 
-    fn verdict(mut self) -> Verdict {
-        self.verdict.take().map_or(Ok(()), joined)
+    fn verdict(mut self) -> Option<Verdict<Recipe>> {
+        self.verdict.take().map(joined)
     }
 }
 
@@ -75,25 +78,30 @@ impl<'scope> Proof<'scope> {
             .iter()
             .filter_map(|digest| Some((digest.clone(), old.get(digest)?.clone())))
             .collect();
-        let (digest, size, delta) = (descriptor.digest.clone(), descriptor.size, made.clone());
+        let (digest, size) = (descriptor.digest.clone(), descriptor.size);
         let verdict = scope.spawn(move || {
             let plain_of = |digest: &Digest| match plain.get(digest) {
                 Some((file, bytes)) => Ok(Window::new(Arc::clone(file), 0, *bytes)),
                 None => Err(io::ErrorKind::NotFound.into()),
             };
-            delta.prove(&digest, size, plain_of, workdir)?;
-            recipe.verdict()
+            made.prove(&digest, size, plain_of, workdir)?;
+            let Some(recipe) = recipe.verdict().transpose()? else { return Ok(made) };
+            let whole = made.with_recipe(&recipe, workdir)?;
+            if whole.entry_digest != made.entry_digest {
+                whole.prove(&digest, size, plain_of, workdir)?;
+            }
+            Ok(whole)
         });
-        Self { descriptor, blob, made, verdict }
+        Self { descriptor, blob, verdict }
     }
 
     /// Waits for the verdict: the delta, or why it is wrong.
     pub(super) fn settle(self) -> (Descriptor, Arc<File>, Result<MadeLayer, LayerError>) {
-        let Self { descriptor, blob, made, verdict } = self;
-        (descriptor, blob, joined(verdict).map(|()| made))
+        let Self { descriptor, blob, verdict } = self;
+        (descriptor, blob, joined(verdict))
     }
 }
 
-fn joined(verdict: ScopedJoinHandle<'_, Verdict>) -> Verdict {
+fn joined<T>(verdict: ScopedJoinHandle<'_, Verdict<T>>) -> Verdict<T> {
     verdict.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -140,12 +140,16 @@ impl Chooser<'_> {
         let descriptor = root.descriptor.clone();
         let manifests = self.descend(root, 0).await?;
         let root = manifests.last().context("an index is among its own manifests")?;
-        // Old engines see one platform: this machine's, else the first.
-        let first = root
-            .children()
-            .iter()
-            .find(|child| child.attests_to().is_none() && !child.media_type.is_index());
-        let nearest = nearest(root, &machine_platform(), &self.image.name).ok();
+        // Old engines see one platform: this machine's, else the first. It may stand in an index within the index.
+        let within = manifests.iter().filter(|it| it.digest() != root.digest());
+        let indexes = std::iter::once(root).chain(within);
+        let indexes: Vec<&Manifest> =
+            indexes.filter(|it| it.descriptor.media_type.is_index()).collect();
+        let machine = machine_platform();
+        let near = |index: &&Manifest| nearest(index, &machine, &self.image.name).ok();
+        let nearest = indexes.iter().find_map(near);
+        let mut children = indexes.iter().flat_map(|index| index.children());
+        let first = children.find(|it| it.attests_to().is_none() && !it.media_type.is_index());
         let seen = nearest.as_ref().map(|it| &it.descriptor.digest);
         let seen = seen.or_else(|| first.map(|child| &child.digest));
         let found = manifests.iter().find(|it| Some(it.digest()) == seen && is_image(it)).cloned();

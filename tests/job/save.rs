@@ -102,6 +102,27 @@ fn of_an_index_one_platform_is_saved_or_everything() {
 }
 
 #[test]
+fn an_index_within_an_index_gives_old_engines_the_image_of_this_machine() {
+    let (source, desk) = (TestRegistry::start(), Desk::new());
+    let machine = kharon::save::machine_platform().to_string();
+    let machine = Image::oci_for(&machine, &[random_layer(1, 1000)]);
+    let other = Image::oci_for("linux/s390x", &[random_layer(2, 1000)]);
+    let inner = Image::index(&[other.clone(), machine.clone()]);
+    for (tag, index) in
+        [("1", Image::index(&[other, inner.clone()])), ("2", Image::index(&[inner]))]
+    {
+        source.put("app", tag, &index);
+        let name = format!("app:{tag}");
+        let ran = save(&desk, &source, &[&name, "--platform", "all", "-o", "x.tar", "--force"]);
+        ran.assert(ExitCode::Done);
+        let found = read(&desk.path("x.tar"));
+        assert_whole(&found, &index);
+        let docker = json(&found, "manifest.json");
+        assert_eq!(docker[0]["Config"], machine.blobs[0].digest().blob_path(), "{tag}");
+    }
+}
+
+#[test]
 fn a_layer_that_lies_leaves_no_file_and_no_folder() {
     let (source, desk) = (TestRegistry::start(), Desk::new());
     let image = Image::oci(&[random_layer(1, 300_000)]);

@@ -8,10 +8,14 @@ mod artifacts;
 mod charon;
 mod chunks;
 mod content;
+#[cfg(unix)]
+mod engine;
 mod expected;
 mod extracted;
 mod kit;
 mod layouts;
+#[cfg(unix)]
+mod loaded;
 mod payloads_served;
 mod pipes;
 mod receipts;

@@ -141,13 +141,14 @@ mod podman {
 
 mod dockerd {
     use super::*;
+    use crate::engine::{Engine, Release, Store};
 
     #[test]
     #[ignore = "needs docker-registry, skopeo and dockerd, as root"]
     fn docker_pulls_every_image_of_payloads() {
         let folder = tempfile::tempdir().expect("a folder");
         let (near, served) = served(&folder);
-        let engine = crate::saved::dockerd::Engine::start(folder.path());
+        let engine = Engine::start(Release::Installed, Store::Classic, folder.path());
         let docker = |arguments: &[&str]| engine.docker(arguments);
         assert_pulls(&docker, &["pull", "--quiet"], &near.host(), &served.host);
     }

@@ -1,6 +1,6 @@
 //! Saved images as skopeo and the engines load them, each into an empty store.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use kharon::manifest::{Content, Manifest, MediaType};
@@ -220,59 +220,12 @@ pub mod podman {
     }
 }
 
-pub mod dockerd {
-    use std::process::{Child, Stdio};
-    use std::thread::sleep;
-    use std::time::{Duration, Instant};
-
+mod dockerd {
     use super::*;
+    use crate::engine::{Engine, Release, Store};
 
-    /// How long it may take to start.
-    const START_LIMIT: Duration = Duration::from_secs(60);
-
-    /// Docker's engine with a store of its own.
-    pub struct Engine {
-        child: Child,
-        socket: PathBuf,
-    }
-
-    impl Engine {
-        pub fn start(folder: &Path) -> Self {
-            let socket = folder.join("docker.sock");
-            let mut command = Command::new(real::tool("dockerd"));
-            let log = std::fs::File::create(folder.join("dockerd.log")).expect("a log");
-            for (option, name) in
-                [("--data-root", "root"), ("--exec-root", "exec"), ("--pidfile", "docker.pid")]
-            {
-                command.arg(option).arg(folder.join(name));
-            }
-            command.arg("-H").arg(format!("unix://{}", socket.display()));
-            command.args(["--storage-driver", "vfs", "--iptables=false", "--ip6tables=false"]);
-            command.args(["--bridge=none", "--ip-forward=false", "--ip-masq=false"]);
-            let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-            let engine = Self { child: child.spawn().expect("dockerd runs"), socket };
-            let begun = Instant::now();
-            while run(&mut engine.docker(&["version"])).code != Some(0) {
-                let log = || std::fs::read_to_string(folder.join("dockerd.log"));
-                assert!(begun.elapsed() < START_LIMIT, "dockerd does not answer: {:?}", log());
-                sleep(Duration::from_millis(200));
-            }
-            engine
-        }
-
-        pub fn docker(&self, arguments: &[&str]) -> Command {
-            let mut command = clean(real::tool("docker"));
-            command.arg("-H").arg(format!("unix://{}", self.socket.display())).args(arguments);
-            command
-        }
-    }
-
-    impl Drop for Engine {
-        fn drop(&mut self) {
-            // Its own containerd ends with it only if it is asked to end.
-            let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-            let _ = self.child.wait();
-        }
+    fn start(folder: &Path) -> Engine {
+        Engine::start(Release::Installed, Store::Classic, folder)
     }
 
     #[test]
@@ -282,7 +235,7 @@ pub mod dockerd {
         let host = near.host();
         put(&odd(Compressed::Zstd), &host, "odd", "1");
         let folder = tempfile::tempdir().expect("a folder");
-        let engine = Engine::start(folder.path());
+        let engine = start(folder.path());
         for rewrite in REWRITES {
             let file = kit::path_in(&folder, &format!("{}.tar", rewrite.join("")));
             save(&host, &file, &[&["odd:1"], rewrite].concat());
@@ -300,7 +253,7 @@ pub mod dockerd {
     fn docker_loads_several_images_with_the_ids_of_the_registry() {
         let near = registry();
         let folder = tempfile::tempdir().expect("a folder");
-        let engine = Engine::start(folder.path());
+        let engine = start(folder.path());
         assert_loads(&|arguments| engine.docker(arguments), &near.host(), &folder);
     }
 }

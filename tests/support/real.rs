@@ -9,7 +9,7 @@
 //! installs them. A test that misses one fails and says what to install, so such tests carry
 //! `#[ignore = "needs …"]`. Those that need more than `docker-registry` and `skopeo` stand in a module
 //! that says so, as `.ci/run` may have to leave them out: `distribution_3`, `referrers_registry`,
-//! `crane`, `zot` or `docker_charon`.
+//! `crane`, `zot`, `docker_charon`, `docker_28` or `docker_29`.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -359,8 +359,23 @@ pub fn send(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> std::io::Result<Answer> {
-    let mut stream = TcpStream::connect(host)?;
+    let stream = TcpStream::connect(host)?;
     stream.set_read_timeout(Some(START_LIMIT))?;
+    send_through(stream, host, method, path, headers, body)
+}
+
+/// The same over a connection that is there, such as one to an engine's socket.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_through(
+    mut stream: impl Read + Write,
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<Answer> {
     let length = body.len();
     let mut head =
         format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {length}\r\n");

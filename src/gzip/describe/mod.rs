@@ -78,6 +78,8 @@ pub struct Describer<C, S> {
     position: u64,
     former_kind: usize,
     former_stored: u64,
+    /// Whether no model was believed.
+    is_certain: bool,
     /// The tokens of the current span.
     span: Vec<Token>,
 }
@@ -95,6 +97,12 @@ struct Walk<'m> {
     lookahead: u64,
     /// Up to this position nothing has to be prepared.
     ready: u64,
+    /// Where the member began.
+    origin: u64,
+    /// Whether the model was right so far.
+    is_right: bool,
+    /// Whether the model is not asked any more, but taken to say what is in the stream.
+    is_believed: bool,
 }
 
 impl Walk<'_> {
@@ -124,6 +132,7 @@ impl<C: Coder, S: Side> Describer<C, S> {
             position,
             former_kind: 3,
             former_stored: 0,
+            is_certain: true,
             span: Vec::new(),
         }
     }
@@ -131,6 +140,11 @@ impl<C: Coder, S: Side> Describer<C, S> {
     /// The position in the plain bytes.
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// Whether everything was compared with what a model says.
+    pub fn is_certain(&self) -> bool {
+        self.is_certain
     }
 
     /// Walks through one member's blocks.
@@ -150,6 +164,9 @@ impl<C: Coder, S: Side> Describer<C, S> {
             cut: None,
             lookahead,
             ready: origin,
+            origin,
+            is_right: parameters.kind.is_one_encoder(),
+            is_believed: false,
         };
         self.prepare(&mut walk)?;
         let view = View::new(&self.plain, walk.end());
@@ -218,12 +235,16 @@ impl<C: Coder, S: Side> Describer<C, S> {
         walk.segment = position;
         walk.ready = position;
         if chunks.is_none() {
-            walk.model.flush(&view, position);
+            if !walk.is_believed {
+                walk.model.flush(&view, position);
+            }
             return Ok(());
         }
         self.prepare(walk)?;
-        let view = View::new(&self.plain, walk.end());
-        walk.model.restart(&view, position, dictionary);
+        if !walk.is_believed {
+            let view = View::new(&self.plain, walk.end());
+            walk.model.restart(&view, position, dictionary);
+        }
         Ok(())
     }
 

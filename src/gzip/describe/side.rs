@@ -55,6 +55,9 @@ pub trait Side {
     /// These tokens are final; perhaps the block ends behind them.
     fn put_tokens(&mut self, tokens: &[Token], ends: EndsBlock) -> Result<(), Error>;
 
+    /// Whether a model that was right for `bytes` plain bytes of a member is believed for the rest of it.
+    fn believes_after(&self, bytes: u64) -> bool;
+
     /// At `position` the recipe has grown to `recipe_bytes`: does it still pay?
     fn weigh(&mut self, position: u64, recipe_bytes: u64) -> Result<(), Error>;
 }

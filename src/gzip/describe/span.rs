@@ -37,10 +37,19 @@ impl<C: Coder, S: Side> Describer<C, S> {
             }
             let limit = walk.end();
             let view = View::new(&self.plain, limit);
-            let Prediction { token, .. } = walk.model.predict(&view, self.position);
             let rest = end.min(limit) - self.position;
-            let bytes = (token.plain_bytes() as u64).min(rest);
             let index = view.index(self.position);
+            if walk.is_believed {
+                let bytes = rest.min(walk.ready.saturating_sub(self.position).max(1));
+                if let Some(literals) = &mut literals {
+                    let bytes = &view.bytes[index..index + bytes as usize];
+                    literals.extend(bytes.iter().map(|&byte| Token::literal(byte)));
+                }
+                self.position += bytes;
+                continue;
+            }
+            let Prediction { token, .. } = walk.model.predict(&view, self.position);
+            let bytes = (token.plain_bytes() as u64).min(rest);
             let said = if bytes == token.plain_bytes() as u64 {
                 token
             } else if bytes >= MIN_MATCH as u64 {
@@ -72,6 +81,8 @@ impl<C: Coder, S: Side> Describer<C, S> {
             Boundary::Units(bytes) => Span::Until(self.unit_end(walk, bytes)),
         };
         self.span.clear();
+        walk.is_believed = walk.is_right && self.side.believes_after(self.position - walk.origin);
+        self.is_certain &= !walk.is_believed;
         let early = self.side.ends_early(&mut self.plain, span, walk.grid)?;
         let context = &mut self.contexts.early[usize::from(is_first)];
         let mut style = walk.parameters.style;
@@ -148,9 +159,13 @@ impl<C: Coder, S: Side> Describer<C, S> {
                 }
             }
             let view = View::new(&self.plain, limit);
-            let prediction = walk.model.predict(&view, self.position);
+            let actual = self.side.token(self.span.len());
+            let prediction = match actual {
+                Some(actual) if walk.is_believed => Prediction::new(actual),
+                _ => walk.model.predict(&view, self.position),
+            };
             let predicted = prediction.token;
-            let actual = self.side.token(self.span.len()).unwrap_or(predicted);
+            let actual = actual.unwrap_or(predicted);
             let context = &mut self.contexts.miss[usize::from(prediction.surety)];
             let token = if self.coder.bit(context, actual != predicted)? {
                 let miss = Miss {
@@ -159,12 +174,15 @@ impl<C: Coder, S: Side> Describer<C, S> {
                     model: &*walk.model,
                     bound: walk.cut.map_or(self.plain.end(), |cut| cut.position),
                 };
+                walk.is_right = false;
                 self.contexts.misses.pass(&mut self.coder, &miss, prediction, actual)?
             } else {
                 predicted
             };
-            let view = View::new(&self.plain, limit);
-            walk.model.commit(&view, self.position, token);
+            if !walk.is_believed {
+                let view = View::new(&self.plain, limit);
+                walk.model.commit(&view, self.position, token);
+            }
             self.position += token.plain_bytes() as u64;
             self.span.push(token);
         }

@@ -130,7 +130,7 @@ impl Model for Chain {
         self.ahead = Some((position, found));
         let literal = Token::literal(view.bytes[view.index(position)]);
         if found.length == 0 {
-            return Prediction::new(literal, 0);
+            return Prediction::new(literal);
         }
         let mut next = Found::default();
         if view.rest(position) > 1 {

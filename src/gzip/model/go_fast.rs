@@ -196,12 +196,9 @@ impl Model for GoFast {
         }
         match self.found {
             Some(found) if found.start == position => {
-                Prediction::new(Token::matched(found.length, found.distance), 2)
+                Prediction::new(Token::matched(found.length, found.distance))
             }
-            found => {
-                let token = Token::literal(view.bytes[view.index(position)]);
-                Prediction::new(token, u8::from(found.is_some()))
-            }
+            _ => Prediction::new(Token::literal(view.bytes[view.index(position)])),
         }
     }
 

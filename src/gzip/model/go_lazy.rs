@@ -13,6 +13,8 @@ const HASH_BITS: u32 = 17;
 const MIN_LENGTH: usize = 4;
 /// The window moves when fewer bytes than this are left in it.
 const LEAST_LOOKAHEAD: u64 = (MIN_LENGTH + MAX_MATCH) as u64;
+/// From this level on every position enters the chains.
+pub const FIRST_LAZY: u8 = 4;
 /// Matches of four bytes are refused beyond this.
 const NEAR: usize = 4096;
 
@@ -119,6 +121,16 @@ impl Model for GoLazy {
         self.ahead = None;
     }
 
+    fn resume(&mut self, view: &View<'_>, origin: u64, position: u64) {
+        let passed = (position - origin).saturating_sub(2 * WINDOW - LEAST_LOOKAHEAD);
+        self.window = origin + passed.div_ceil(WINDOW) * WINDOW;
+        self.chains.restart(position.saturating_sub(WINDOW).max(origin));
+        self.ahead = None;
+        if position > origin {
+            self.insert_through(view, position - 1);
+        }
+    }
+
     fn predict(&mut self, view: &View<'_>, position: u64) -> Prediction {
         let found = match self.ahead {
             Some((at, found)) if at == position => found,
@@ -127,7 +139,7 @@ impl Model for GoLazy {
         self.ahead = Some((position, found));
         let literal = Token::literal(view.bytes[view.index(position)]);
         if found.length == 0 {
-            return Prediction::new(literal, 0);
+            return Prediction::new(literal);
         }
         let matched = Token::matched(found.length, found.distance);
         if found.length < self.level.lazy && view.rest(position + 1) > found.length {
@@ -135,10 +147,10 @@ impl Model for GoLazy {
             // A shorter one is looked for when it is wanted.
             self.ahead = (next.length > 0).then_some((position + 1, next));
             if next.length > 0 {
-                return Prediction::new(literal, 1);
+                return Prediction::new(literal);
             }
         }
-        Prediction::new(matched, 2)
+        Prediction::new(matched)
     }
 
     fn commit(&mut self, view: &View<'_>, position: u64, token: Token) {

@@ -17,7 +17,7 @@ impl Model for Literals {
     fn flush(&mut self, _view: &View<'_>, _position: u64) {}
 
     fn predict(&mut self, view: &View<'_>, position: u64) -> Prediction {
-        Prediction::new(Token::literal(view.bytes[view.index(position)]), 0)
+        Prediction::new(Token::literal(view.bytes[view.index(position)]))
     }
 
     fn commit(&mut self, _view: &View<'_>, _position: u64, _token: Token) {}

@@ -54,17 +54,18 @@ impl<'a> View<'a> {
 pub struct Prediction {
     /// The next token.
     pub token: Token,
-    /// How sure that is: an index below [`SURETIES`]. Predictions of one surety share their odds.
+    /// How sure that is: an index below [`SURETIES`]. Predictions of one surety share their odds. A model of one encoder is
+    /// equally sure of all that it says, so that what it says need not be known to pass that it is right.
     pub surety: u8,
     /// What it is most likely if not that.
     pub alternative: Option<Token>,
 }
 
 impl Prediction {
-    /// A prediction without alternative.
+    /// What a model of one encoder says.
     #[inline]
-    pub fn new(token: Token, surety: u8) -> Self {
-        Self { token, surety, alternative: None }
+    pub fn new(token: Token) -> Self {
+        Self { token, surety: 0, alternative: None }
     }
 }
 
@@ -87,6 +88,10 @@ pub trait Model {
 
     /// What the encoder really said at `position`.
     fn commit(&mut self, view: &View<'_>, position: u64, token: Token);
+
+    /// Goes on at `position` as if it had come there from `origin` without a flush. Only where
+    /// [`Parameters::depends_on_plain_alone`] says so; `view` holds the 32 KiB before.
+    fn resume(&mut self, _view: &View<'_>, _origin: u64, _position: u64) {}
 
     /// How many nearer places hold at least `length` bytes of what is at `position`, where the model can tell.
     fn rank(
@@ -159,6 +164,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether it is one encoder, with decisions that take long to find out and are always the same.
+    pub fn is_one_encoder(self) -> bool {
+        !matches!(self, Self::Literals | Self::Chain)
+    }
+
     const ALL: [(u8, Self); 12] = [
         (0, Self::Literals),
         (1, Self::GoLazy),
@@ -220,6 +230,12 @@ impl Parameters {
             Kind::Zlib => Box::new(zlib::Zlib::new(level, self.memory_level)),
             Kind::Chain => Box::new(chain::Chain::new(level)),
         }
+    }
+
+    /// Whether what the model says at a position depends on the plain bytes around it alone, as far as there is no flush: not
+    /// on which tokens came before.
+    pub fn depends_on_plain_alone(&self) -> bool {
+        self.kind == Kind::GoLazy && self.level >= go_lazy::FIRST_LAZY && self.chunks.is_none()
     }
 
     /// Passes parameters through `coder`.

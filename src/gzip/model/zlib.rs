@@ -136,16 +136,16 @@ impl Model for Zlib {
         self.ahead = Some((position, found));
         let literal = Token::literal(view.bytes[view.index(position)]);
         if found.length < MIN_MATCH {
-            return Prediction::new(literal, 0);
+            return Prediction::new(literal);
         }
         if self.level.is_lazy && found.length < self.level.lazy && view.rest(position) > 1 {
             let next = self.find(view, position + 1, found.length);
             self.ahead = Some((position + 1, next));
             if next.length > found.length {
-                return Prediction::new(literal, 1);
+                return Prediction::new(literal);
             }
         }
-        Prediction::new(Token::matched(found.length, found.distance), 2)
+        Prediction::new(Token::matched(found.length, found.distance))
     }
 
     fn commit(&mut self, view: &View<'_>, position: u64, token: Token) {

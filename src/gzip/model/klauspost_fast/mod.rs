@@ -280,12 +280,9 @@ impl Model for KlauspostFast {
         match self.found {
             Some(found) if found.start <= position => {
                 let length = piece((found.end - position) as usize);
-                Prediction::new(Token::matched(length, found.distance), 2)
+                Prediction::new(Token::matched(length, found.distance))
             }
-            found => {
-                let token = Token::literal(view.bytes[view.index(position)]);
-                Prediction::new(token, u8::from(found.is_some()))
-            }
+            _ => Prediction::new(Token::literal(view.bytes[view.index(position)])),
         }
     }
 

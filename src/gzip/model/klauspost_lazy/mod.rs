@@ -337,7 +337,7 @@ impl Model for KlauspostLazy {
         }
         let literal = Token::literal(view.bytes[view.index(position)]);
         let token = self.queue.front().copied().unwrap_or(literal);
-        Prediction::new(token, if token.is_literal() { 0 } else { 2 })
+        Prediction::new(token)
     }
 
     fn commit(&mut self, _view: &View<'_>, position: u64, token: Token) {
