@@ -1,12 +1,13 @@
 //! The API against its document, and the page against what may not be in it.
 
 use hyper::Method;
+use kharon::manifest::MediaType;
 use kharon::receipt::{Kind, Receipt};
 use serde_json::{Value, json};
 
 use crate::kit::{Answer, Page, request};
 use crate::support::fault::{Effect, Fault};
-use crate::support::images::{Image, random_layer};
+use crate::support::images::{Blob, Image, random_layer};
 use crate::support::registry::TestRegistry;
 
 fn document() -> Value {
@@ -142,6 +143,37 @@ async fn every_answer_is_as_the_document_says() {
     let put = page.send(request(Method::PUT, "/api/v1/tar"), "").await;
     put.assert_refused(405, "method-not-allowed", &["GET or HEAD"]);
     assert_eq!(put.header("allow"), "GET, HEAD");
+}
+
+#[tokio::test]
+async fn an_image_without_an_index_has_the_platform_that_its_config_says() {
+    let source = TestRegistry::start();
+    let layers = [random_layer(1, 2_000)];
+    let known = Image::oci_for("linux/arm64/v8", &layers);
+    source.put("known", "1", &known);
+    source.put("dockers", "1", &Image::docker_for("linux/s390x", &layers));
+    let config = Blob::new("application/vnd.oci.image.config.v1+json", "{}");
+    let silent = Image::of_blobs(MediaType::OCI_MANIFEST, config, layers.into(), &json!({}));
+    source.put("silent", "1", &silent);
+    let page = Page::over(&[&source]);
+    for (image, platform) in [
+        ("known:1", json!("linux/arm64/v8")),
+        ("dockers:1", json!("linux/s390x")),
+        ("silent:1", Value::Null),
+    ] {
+        for more in ["", "&platform=all"] {
+            let path = format!("/api/v1/image?image={image}{more}");
+            let found = page.get(&path).await;
+            assert_eq!(found.status, 200, "{image}: {found:?}");
+            assert_documented("get", &path, &found);
+            assert_eq!(found.json()["images"][0]["platform"], platform, "{image}");
+            assert_eq!(found.json()["images"][0]["platforms"], json!([]), "{image}");
+        }
+    }
+    let config = format!("/blobs/{}", known.blobs[0].digest());
+    source.fail(Fault::on("GET", &config, Effect::Status(500, Vec::new())).always());
+    let failed = page.get("/api/v1/image?image=known:1").await;
+    failed.assert_refused(502, "registry", &["the config of `"]);
 }
 
 #[tokio::test]
