@@ -73,15 +73,7 @@ where
 #[derive(Clone, Debug)]
 pub struct Server {
     store: Store,
-    writing: Writing,
     logins: Option<Logins>,
-}
-
-/// Whether a server takes what is pushed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Writing {
-    Allowed,
-    Refused,
 }
 
 impl Service for Server {
@@ -106,32 +98,22 @@ impl Server {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(directory: &Path, durability: Durability) -> Result<Self, Error> {
-        let folder = Some(open_folder(directory, durability)?);
-        let store = Store { shelf: None, folder };
-        Ok(Self { store, writing: Writing::Allowed, logins: None })
+        Ok(Self::over(None, Some(Layout::open(directory, durability)?)))
     }
 
-    /// A registry over payloads, with a folder beneath them that takes what is pushed, if one is given.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub fn over(shelf: Arc<Shelf>, directory: Option<&Path>) -> Result<Self, Error> {
-        let open = |directory| open_folder(directory, Durability::Synced);
-        let folder = directory.map(open).transpose()?;
-        let store = Store { shelf: Some(shelf), folder };
-        Ok(Self { store, writing: Writing::Allowed, logins: None })
+    /// A registry over payloads, with a folder beneath them, or over one of the two. The folder takes what is pushed,
+    /// unless it was opened only to be read.
+    pub fn over(shelf: Option<Arc<Shelf>>, layout: Option<Layout>) -> Self {
+        let folder = layout.map(|layout| {
+            let uploads = Arc::new(Uploads::new(&layout));
+            Folder { layout: Arc::new(layout), uploads }
+        });
+        Self { store: Store { shelf, folder }, logins: None }
     }
 
     /// The folder behind the registry, if there is one.
     pub fn layout(&self) -> Option<&Layout> {
         self.store.folder.as_ref().map(|folder| folder.layout.as_ref())
-    }
-
-    /// The same without taking anything.
-    #[must_use]
-    pub fn read_only(mut self) -> Self {
-        self.writing = Writing::Refused;
-        self
     }
 
     /// The same for those alone who have a login.
@@ -220,8 +202,8 @@ impl Server {
 
     /// The folder that takes what is pushed.
     fn folder(&self) -> Result<&Folder, Refusal> {
-        let folder = self.store.folder.as_ref().filter(|_| self.writing == Writing::Allowed);
-        folder.ok_or_else(|| {
+        let folder = self.store.folder.as_ref();
+        folder.filter(|folder| !folder.layout.is_read_only()).ok_or_else(|| {
             let message = "this registry is read-only: nothing can be pushed to it";
             Refusal::new(Code::Unsupported, message)
                 .header(hyper::header::ALLOW, "GET, HEAD".to_owned())
@@ -235,12 +217,6 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     let done = spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(Refusal::new(Code::Unknown, error)))
-}
-
-fn open_folder(directory: &Path, durability: Durability) -> Result<Folder, Error> {
-    let layout = Arc::new(Layout::open(directory, durability)?);
-    let uploads = Arc::new(Uploads::new(&layout));
-    Ok(Folder { layout, uploads })
 }
 
 fn unsupported(method: &Method) -> Refusal {
@@ -274,6 +250,7 @@ impl Bound {
     /// Serves until `shutdown` is ready; requests under way then have ten seconds to end.
     pub async fn run(self, shutdown: impl Future) {
         let folder = self.server.store.folder.clone();
+        let folder = folder.filter(|folder| !folder.layout.is_read_only());
         let chores: Vec<_> = folder
             .iter()
             .flat_map(|folder| {

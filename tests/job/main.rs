@@ -30,6 +30,8 @@ mod resume_push;
 mod rewritten;
 mod save;
 mod served;
+mod served_folder;
+mod served_names;
 mod signals;
 mod signed;
 mod sweeps;

@@ -8,3 +8,4 @@ pub mod fault;
 pub mod images;
 pub mod journal;
 pub mod registry;
+pub mod tls;
