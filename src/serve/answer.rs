@@ -19,7 +19,7 @@ use crate::shelf::Absent;
 use crate::window::Window;
 
 /// How much of a blob is read at once, in bytes.
-pub(super) const READ_BYTES: u64 = 1024 * 1024;
+const READ_BYTES: u64 = 1024 * 1024;
 
 /// The body of an answer: bytes, or something that is read as it is sent.
 #[derive(Debug)]

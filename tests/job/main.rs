@@ -30,6 +30,7 @@ mod resume_push;
 mod rewritten;
 mod save;
 mod served;
+mod served_copies;
 mod served_folder;
 mod served_names;
 mod signals;
