@@ -11,13 +11,14 @@ use hyper::header::{CONTENT_TYPE, ETAG, HeaderName};
 use hyper::http::request::Parts;
 use serde_json::json;
 
-use super::answer::{Body, Code, Refusal, with_body};
+use super::answer::{Code, Refusal, with_body};
 use super::bring::bring;
 use super::route::Query;
 use super::store::{Folder, Store};
 use super::{CONTENT_DIGEST, RequestBody, blocking, created};
 use crate::digest::Digest;
 use crate::layout::Layout;
+use crate::listen::Body;
 use crate::manifest::{InvalidManifest, MANIFEST_MAX_BYTES, Manifest, MediaType};
 use crate::reference::{RepositoryName, Tag, TagOrDigest};
 

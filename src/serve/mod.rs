@@ -14,6 +14,7 @@ mod bring;
 mod error;
 mod lists;
 mod manifests;
+mod reading;
 mod route;
 mod store;
 mod uploads;
@@ -34,13 +35,13 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
-pub use answer::Body;
 use answer::{Code, Refusal, bare};
 pub use error::Error;
 use route::{Query, Route};
 use store::{Folder, Store};
 
 use crate::layout::{Durability, Layout, Uploads};
+pub use crate::listen::Body;
 use crate::listen::{CHALLENGE, Listener, Logins, Service};
 use crate::shelf::Shelf;
 
@@ -77,8 +78,6 @@ pub struct Server {
 }
 
 impl Service for Server {
-    type Body = Body;
-
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         self.handle(request).await
     }

@@ -8,6 +8,7 @@ use hyper::{Method, Response};
 use serde::Serialize;
 
 use crate::digest::Digest;
+use crate::listen::Body;
 use crate::manifest::{Descriptor, MediaType};
 use crate::platform::Platform;
 use crate::printable::escaped;
@@ -15,7 +16,6 @@ use crate::registry::Registries;
 use crate::save::{Origin, PlannedTar, SavedImage, plan_tar};
 
 use super::answer::{self, Refusal};
-use super::body::Body;
 use super::downloads::Attachment;
 use super::query::{Query, Wanted};
 use super::{Shared, details};

@@ -8,11 +8,11 @@
 //! Each request asks the registry anew, with tokens of its own, so that visitors share nothing and nothing grows.
 
 mod answer;
-mod body;
 mod downloads;
 mod guard;
 mod images;
 mod payloads;
+mod pipe;
 mod query;
 mod route;
 mod uploaded;
@@ -33,6 +33,7 @@ use hyper::{Method, Request, Response};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
+pub use crate::listen::Body;
 use crate::listen::{CHALLENGE, Logins, Service};
 use crate::make::DEFAULT_JOBS;
 use crate::progress::{Event, Reporter};
@@ -41,8 +42,6 @@ use crate::registry::{Connections, CredentialStore, Reach};
 use crate::save::machine_platform;
 use crate::serve::RequestBody;
 use crate::units::format_bytes;
-
-pub use body::Body;
 
 use answer::{Code, Refusal};
 use downloads::Downloads;
@@ -238,8 +237,6 @@ fn leave_out_body(response: &mut Response<Body>) {
 }
 
 impl Service for Web {
-    type Body = Body;
-
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         self.handle(request).await
     }

@@ -13,13 +13,13 @@ use tokio::task::spawn_blocking;
 
 use crate::digest::Digest;
 use crate::failure::Usage;
+use crate::listen::Body;
 use crate::make::{Deltas, Destination, MakeRequest, Planned, plan_payload};
 use crate::printable::escaped;
 use crate::receipt::Receipt;
 use crate::reference::RegistryHost;
 
 use super::answer::{self, Code, Refusal};
-use super::body::Body;
 use super::downloads::Attachment;
 use super::query::{Query, Wanted};
 use super::uploaded::{KEPT, counts};
