@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Incoming};
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{HeaderName, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::task::spawn_blocking;
@@ -55,6 +55,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// How far `index.json` may lag behind what was pushed.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(250);
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// What a request's body must be: a stream of [`Bytes`] that may fail.
@@ -161,6 +162,7 @@ impl Server {
         head: &Parts,
         body: Pin<&mut B>,
     ) -> Result<Response<Body>, Refusal> {
+        refuse_browsers(head)?;
         if let Some(logins) = &self.logins
             && !logins.allow(&head.headers).await
         {
@@ -216,6 +218,16 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     let done = spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(Refusal::new(Code::Unknown, error)))
+}
+
+/// A page that somebody visits could have their browser push here, also to a registry that only this machine reaches.
+/// No client of registries sends what browsers say of themselves.
+fn refuse_browsers(head: &Parts) -> Result<(), Refusal> {
+    let is_of_browser = [ORIGIN, SEC_FETCH_SITE].iter().any(|name| head.headers.contains_key(name));
+    if matches!(head.method, Method::GET | Method::HEAD) || !is_of_browser {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::Denied, "browsers cannot push to this registry"))
 }
 
 fn unsupported(method: &Method) -> Refusal {

@@ -11,8 +11,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::listen::Body;
 use crate::window::Window;
 
-/// How much is read at once, in bytes.
-const READ_BYTES: u64 = 1024 * 1024;
+/// How much is read at once, in bytes. A client that takes nothing holds some three times as much of memory.
+const READ_BYTES: u64 = 256 * 1024;
 
 /// What is called when all was read, or when reading failed.
 pub(super) type Ended = Box<dyn FnOnce(Result<(), &io::Error>) + Send>;
