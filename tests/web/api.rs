@@ -1,5 +1,6 @@
 //! The API against its document, and the page against what may not be in it.
 
+use bytes::Bytes;
 use hyper::Method;
 use kharon::manifest::MediaType;
 use kharon::receipt::{Kind, Receipt};
@@ -197,6 +198,37 @@ async fn uploads_are_bounded_and_looked_at() {
     page.send(form, "{}").await.assert_refused(400, "usage", &["application/json"]);
     let long = format!("/api/v1/image?image={}", "a".repeat(20_000));
     page.get(&long).await.assert_refused(413, "too-large", &[]);
+}
+
+#[tokio::test]
+async fn only_so_many_uploads_and_baselines_are_in_memory() {
+    let source = TestRegistry::start();
+    source.put("app", "1", &Image::oci(&[random_layer(1, 2_000)]));
+    let page = Page::over(&[&source]);
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let silent = http_body_util::StreamBody::new(futures_util::stream::pending::<
+            Result<hyper::body::Frame<Bytes>, std::io::Error>,
+        >());
+        let upload = request(Method::POST, "/api/v1/baselines").body(silent).expect("a request");
+        let web = page.web.clone();
+        waiting.push(tokio::spawn(async move { web.handle(upload).await }));
+    }
+    tokio::task::yield_now().await;
+    let busy = page.upload("{}").await;
+    busy.assert_refused(503, "busy", &["too many uploads"]);
+    assert_documented("post", "/api/v1/baselines", &busy);
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    for upload in waiting {
+        drop(upload.await);
+    }
+    let far = "far.example".parse().expect("a host");
+    let receipt = Receipt::new(Kind::Inventory, far, std::time::SystemTime::now(), Vec::new());
+    let kept = page.upload(receipt.to_json().expect("JSON")).await;
+    let id = kept.json()["id"].as_str().expect("an id").to_owned();
+    // One that is named several times is one.
+    let plan = format!("/api/v1/plan?image=app:1{}", format!("&baseline={id}").repeat(8));
+    assert_eq!(page.get(&plan).await.status, 200);
 }
 
 #[tokio::test]
