@@ -15,7 +15,7 @@ use kharon::terminal::Terminal;
 use kharon::units::{count, parse_size};
 
 use super::listen::ListenArgs;
-use super::signalled;
+use super::signals::Signals;
 use super::web::WebArgs;
 
 const CACHE_SIZE_HELP: &str =
@@ -82,12 +82,14 @@ impl ServeArgs {
             Some(logins) => server.with_logins(logins),
             None => server,
         };
+        // Whoever reads that it serves may end it at once.
+        let mut signals = Signals::listen();
         terminal.reporter().note(format!(
             "serving {} on {}, Ctrl-C ends it",
             self.served(),
             listener.url()
         ));
-        server.on(listener).run(signalled()).await;
+        server.on(listener).run(signals.next()).await;
         Ok(ExitCode::Done)
     }
 
