@@ -8,3 +8,5 @@ pub mod fault;
 pub mod images;
 pub mod journal;
 pub mod registry;
+pub mod served;
+pub mod tls;
