@@ -207,7 +207,12 @@ impl Restorer {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    drop(plain);
+                    // What is wrong with its bytes says more than what came of them.
+                    raw.finish()?;
+                    return Err(error.into());
+                }
             };
             for (_, intake) in &mut intakes {
                 intake.take(&buffer[..count])?;

@@ -1,13 +1,16 @@
 //! What README.md says of the command line is true: its options, variables, commands and exit codes
 //! exist, and the lines that it shows print what it shows. Its Rust is a test of the documentation.
 
+#[path = "support/served.rs"]
+mod served;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use kharon::failure::ExitCode;
+use served::Served;
 
 const README: &str = include_str!("../README.md");
 /// What README.md says in short, at length.
@@ -128,33 +131,14 @@ fn exit_codes() -> [ExitCode; 8] {
     [Done, Failed, Usage, Registry, PayloadDamaged, BaselineMissing, Interrupted, Terminated]
 }
 
-/// A server that ends with its test, and the address that README gives it.
-struct Served {
-    process: Child,
-    shown: String,
-    real: String,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 /// Runs a line that ends with `&`, on a free port, and returns what it says first.
 fn serve(line: &str, folder: &Path) -> (Served, String) {
     let mut words: Vec<&str> = line.trim_end_matches('&').split_whitespace().skip(1).collect();
     let listen = words.pop().expect("an address");
     let mut command = kharon();
-    command.args(words).arg("127.0.0.1:0").current_dir(folder).stderr(Stdio::piped());
-    let mut process = command.spawn().expect("kharon runs");
-    let mut said = String::new();
-    let stderr = process.stderr.take().expect("it is piped");
-    BufReader::new(stderr).read_line(&mut said).expect("a line");
-    let real = said.split("http://").nth(1).and_then(|rest| rest.split(',').next());
-    let real = real.unwrap_or_else(|| panic!("no address in `{said}`")).to_owned();
-    (Served { process, shown: listen.to_owned(), real }, said)
+    command.args(words).arg("127.0.0.1:0").current_dir(folder);
+    Served::start(command, listen.to_owned())
+        .unwrap_or_else(|said| panic!("it does not serve: {said}"))
 }
 
 /// Runs a line to its end and returns all that it says.
@@ -185,7 +169,7 @@ fn the_lines_of_the_readme_print_what_it_shows() {
     for line in shown.lines().filter_map(|line| line.strip_prefix("$ ")) {
         let mut real = line.replace("fixtures", &fixtures);
         for server in &servers {
-            real = real.replace(&server.shown, &server.real);
+            real = server.with_real(&real);
         }
         let mut said = if real.ends_with('&') {
             let (server, said) = serve(&real, folder.path());
@@ -195,7 +179,7 @@ fn the_lines_of_the_readme_print_what_it_shows() {
             run(&real, folder.path())
         };
         for server in &servers {
-            said = said.replace(&server.real, &server.shown);
+            said = server.with_shown(&said);
         }
         found.push(format!("$ {line}\n{said}"));
     }

@@ -516,6 +516,37 @@ async fn a_long_list_of_referrers_comes_in_pages() {
 }
 
 #[tokio::test]
+async fn pages_in_browsers_cannot_push() {
+    let folder = folder();
+    let site = Site::open(folder.path()).await;
+    let digest = Digest::of(b"content");
+    let whole = format!("/v2/app/blobs/uploads/?digest={digest}");
+    for (header, value) in [
+        ("origin", "http://evil.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        // As after a foreign name was given this server's address.
+        ("sec-fetch-site", "same-origin"),
+    ] {
+        for (method, path) in [
+            ("POST", whole.as_str()),
+            ("POST", "/v2/app/blobs/uploads/"),
+            ("PUT", "/v2/app/manifests/1"),
+            ("OPTIONS", "/v2/app/manifests/1"),
+        ] {
+            let refused = site.send(method, path, &[(header, value)], Bytes::from("content")).await;
+            assert_eq!(refused.status, 403, "{header} {method} {path}");
+            assert_eq!(refused.codes(), ["DENIED"]);
+            assert_eq!(refused.header("access-control-allow-origin"), "");
+        }
+        let listed = site.send("GET", "/v2/_catalog", &[(header, value)], Bytes::new()).await;
+        assert_eq!(listed.status, 200);
+    }
+    assert_eq!(site.ask("HEAD", &format!("/v2/app/blobs/{digest}")).await.status, 404);
+    site.close().await;
+}
+
+#[tokio::test]
 async fn nothing_can_be_deleted() {
     let folder = folder();
     let site = Site::open(folder.path()).await;

@@ -21,6 +21,26 @@ pub(crate) enum Kind {
     Other,
 }
 
+impl Kind {
+    /// What an entry with this header is, whose name may stand in front of it. As for engines, which go by Go's
+    /// `archive/tar`: of files only those of the oldest form are folders where their names end with `/`.
+    pub(crate) fn of(header: &Header, name: &[u8]) -> Self {
+        if header.as_old().linkflag == [0] && name.ends_with(b"/") {
+            return Self::Folder;
+        }
+        match header.entry_type() {
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Self::File,
+            EntryType::Link => Self::HardLink,
+            EntryType::Symlink => Self::SymbolicLink,
+            EntryType::Char => Self::CharacterDevice,
+            EntryType::Block => Self::BlockDevice,
+            EntryType::Directory => Self::Folder,
+            EntryType::Fifo => Self::NamedPipe,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// A time as Unix has it, with nanoseconds that always count up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Moment {
@@ -78,7 +98,7 @@ impl Entry {
             (None, None) => [&none, &none],
         };
         Ok(Self {
-            kind: kind(header, &name),
+            kind: Kind::of(header, &name),
             name,
             mode: id(None, &old.mode)? & 0o7777,
             owner: (id(pax.user, &old.uid)?, id(pax.group, &old.gid)?),
@@ -117,26 +137,26 @@ pub(super) fn number(field: &[u8]) -> io::Result<i64> {
     i64::from_str_radix(digits, 8).map_err(|_| wrong())
 }
 
-fn kind(header: &Header, name: &[u8]) -> Kind {
-    // The oldest tars have folders as files whose names end so.
-    if header.as_old().linkflag == [0] && name.ends_with(b"/") {
-        return Kind::Folder;
-    }
-    match header.entry_type() {
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
-        EntryType::Link => Kind::HardLink,
-        EntryType::Symlink => Kind::SymbolicLink,
-        EntryType::Char => Kind::CharacterDevice,
-        EntryType::Block => Kind::BlockDevice,
-        EntryType::Directory => Kind::Folder,
-        EntryType::Fifo => Kind::NamedPipe,
-        _ => Kind::Other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_oldest_form_has_folders_that_are_files_by_their_type() {
+        for (flag, name, expected) in [
+            (0, "a/", Kind::Folder),
+            (0, "a", Kind::File),
+            (b'0', "a/", Kind::File),
+            (b'7', "a/", Kind::File),
+            (b'5', "a", Kind::Folder),
+            (b'2', "a/", Kind::SymbolicLink),
+            (b'V', "a", Kind::Other),
+        ] {
+            let mut header = Header::new_ustar();
+            header.as_old_mut().linkflag = [flag];
+            assert_eq!(Kind::of(&header, name.as_bytes()), expected, "{flag} {name}");
+        }
+    }
 
     #[test]
     fn numbers_are_octal_or_binary_or_left_out() {

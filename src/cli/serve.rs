@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use clap::Args;
 use kharon::failure::{BaselineMissing, ExitCode, Usage};
+use kharon::layout::{Durability, Layout};
 use kharon::names::{Rename, TargetNames};
 use kharon::payload::Payload;
 use kharon::reference::RepositoryName;
-use kharon::serve::Server;
+use kharon::serve::{self, Server};
 use kharon::shelf::{DEFAULT_CACHE_BYTES, Shelf, ShelfRequest};
 use kharon::terminal::Terminal;
 use kharon::units::{count, parse_size};
 
 use super::listen::ListenArgs;
-use super::signalled;
+use super::signals::Signals;
 use super::web::WebArgs;
 
 const CACHE_SIZE_HELP: &str =
@@ -30,7 +31,7 @@ pub(crate) struct ServeArgs {
     /// lies beneath the payloads and takes what is pushed
     #[arg(long, value_name = "FOLDER", required_unless_present_any = ["payload", "web"])]
     dir: Option<PathBuf>,
-    /// Take nothing: whoever pushes is refused
+    /// Take nothing: whoever pushes is refused. The folder of --dir must be there, and nothing in it is changed
     #[arg(long)]
     read_only: bool,
     #[command(flatten)]
@@ -77,17 +78,18 @@ impl ServeArgs {
         let is_read_only = self.read_only || self.dir.is_none();
         let can = if is_read_only { "pull" } else { "pull and push" };
         let (listener, logins) = self.listen.listen(can, terminal).await?;
-        let server = if self.read_only { server.read_only() } else { server };
         let server = match logins {
             Some(logins) => server.with_logins(logins),
             None => server,
         };
+        // Whoever reads that it serves may end it at once.
+        let mut signals = Signals::listen();
         terminal.reporter().note(format!(
             "serving {} on {}, Ctrl-C ends it",
             self.served(),
             listener.url()
         ));
-        server.on(listener).run(signalled()).await;
+        server.on(listener).run(signals.next()).await;
         Ok(ExitCode::Done)
     }
 
@@ -101,15 +103,18 @@ impl ServeArgs {
     }
 
     async fn server(&self, terminal: &Terminal) -> anyhow::Result<Server> {
-        let Some(request) = self.request().await? else {
-            return Ok(Server::open(&self.dir.clone().unwrap_or_default())?);
-        };
-        let (reporter, dir) = (terminal.reporter(), self.dir.clone());
+        let request = self.request().await?;
+        let (reporter, dir, read_only) = (terminal.reporter(), self.dir.clone(), self.read_only);
         let open = move || {
-            let opened = Arc::new(Shelf::open(request, reporter)?);
-            let server = Server::over(Arc::clone(&opened), dir.as_deref())?;
-            let lacking = opened.lacking();
-            anyhow::Ok((server, lacking))
+            let opened = request.map(|request| Shelf::open(request, reporter)).transpose()?;
+            let layout = match dir {
+                Some(dir) if read_only => Some(Layout::open_read_only(&dir)),
+                Some(dir) => Some(Layout::open(&dir, Durability::Synced)),
+                None => None,
+            };
+            let layout = layout.transpose().map_err(serve::Error::from)?;
+            let lacking = opened.as_ref().map(Shelf::lacking).unwrap_or_default();
+            anyhow::Ok((Server::over(opened.map(Arc::new), layout), lacking))
         };
         let (server, lacking) = tokio::task::spawn_blocking(open).await??;
         if self.payloads.strict && !lacking.is_empty() {

@@ -11,9 +11,10 @@ use kharon::terminal::Terminal;
 use kharon::web::{DEFAULT_DOWNLOADS, Settings, Web};
 
 use super::access::{AccessArgs, Stdin};
+use super::config;
 use super::listen::ListenArgs;
 use super::mirrors::MirrorArgs;
-use super::{config, signalled};
+use super::signals::Signals;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The page (--web)")]
@@ -77,8 +78,10 @@ impl WebArgs {
             logins,
             ..Settings::new(registry)
         };
+        // Whoever reads that it serves may end it at once.
+        let mut signals = Signals::listen();
         terminal.reporter().note(format!("serving the page on {}, Ctrl-C ends it", listener.url()));
-        listener.run(Web::new(settings, terminal.reporter()), signalled()).await;
+        listener.run(Web::new(settings, terminal.reporter()), signals.next()).await;
         Ok(ExitCode::Done)
     }
 

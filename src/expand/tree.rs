@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Cursor, Read, Write as _};
 use std::path::{Path, PathBuf};
 
-use tar::{Archive, Entry, EntryType, Header};
+use tar::{Archive, Entry, Header};
 
 use super::folder::{Folder, odd_of, tree_of};
 use super::meter::{Limit, Meter, plain_max_bytes};
@@ -365,18 +365,7 @@ fn look(entry: &mut Entry<'_, impl Read>) -> Result<Found, Stop> {
         }
     }
     let name = entry.path_bytes().into_owned();
-    let kind = match entry.header().entry_type() {
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            if name.ends_with(b"/") { Kind::Folder } else { Kind::File }
-        }
-        EntryType::Link => Kind::HardLink,
-        EntryType::Symlink => Kind::SymbolicLink,
-        EntryType::Char => Kind::CharacterDevice,
-        EntryType::Block => Kind::BlockDevice,
-        EntryType::Directory => Kind::Folder,
-        EntryType::Fifo => Kind::NamedPipe,
-        _ => Kind::Other,
-    };
+    let kind = Kind::of(entry.header(), &name);
     let size = entry.size();
     if size > 0 && !matches!(kind, Kind::File | Kind::Other) {
         let name = String::from_utf8_lossy(&name).into_owned();

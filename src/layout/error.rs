@@ -9,6 +9,12 @@ pub enum Error {
     /// The folder holds files, but none that makes it a layout.
     #[error("expected an empty folder or an OCI image layout, found other files in `{0}`")]
     NotALayout(PathBuf),
+    /// The folder is only to be read, and is no layout.
+    #[error("expected an OCI image layout in `{0}`, found none")]
+    NoLayout(PathBuf),
+    /// The layout was opened only to be read.
+    #[error("cannot write to `{0}`, which was opened only to be read")]
+    ReadOnly(PathBuf),
     /// The folder is a layout of a version that this code does not know.
     #[error("expected an OCI image layout of version 1 in `{path}`, found `{found}`")]
     Version {
@@ -55,6 +61,10 @@ impl Error {
             Self::NotALayout(_) => {
                 Some("name a new or empty folder, an unzipped payload or an OCI layout".to_owned())
             }
+            Self::NoLayout(_) => Some(
+                "name an unzipped payload or an OCI layout; without `--read-only` an empty folder becomes one"
+                    .to_owned(),
+            ),
             Self::Index { path, .. } => Some(format!(
                 "bring `{}` back from a copy; the blobs beside it are untouched",
                 path.display()
@@ -65,14 +75,14 @@ impl Error {
             )),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    Some("the folder must be writable for the user who runs the server".to_owned())
+                    Some("the folder must be writable for the user who runs the server; with `--read-only` it need not".to_owned())
                 }
                 io::ErrorKind::StorageFull => Some("make room on the disk".to_owned()),
                 io::ErrorKind::NotADirectory => Some("name a folder, not a file".to_owned()),
                 _ => None,
             },
             Self::Damaged(_) => Some("remove the file and push the image again".to_owned()),
-            Self::Version { .. } => None,
+            Self::ReadOnly(_) | Self::Version { .. } => None,
         }
     }
 

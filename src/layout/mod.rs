@@ -8,7 +8,8 @@
 //! It promises: a blob gets its name only when its digest is right and its bytes are on disk;
 //! `index.json` is replaced as a whole, never written in place, and keeps what is not understood. It
 //! follows pushes when [`Layout::settle`] is called; until then `.kharon/pending` has the names.
-//! It refuses a folder that is something else and one that another process uses.
+//! It refuses a folder that is something else and one that another process uses. A layout that is opened only to be
+//! read ([`Layout::open_read_only`]) makes, changes and locks nothing in its folder.
 //!
 //! All methods block on the disk.
 
@@ -61,11 +62,18 @@ pub enum Durability {
     Relaxed,
 }
 
-/// An open layout, which no other process changes.
+/// An open layout, which no other process changes unless it is only read.
 #[derive(Debug)]
 pub struct Layout {
     folder: Folder,
     catalog: Mutex<Catalog>,
+    /// Nothing where it is only read.
+    writing: Option<Writing>,
+}
+
+/// What it takes to change a layout.
+#[derive(Debug)]
+struct Writing {
     pending: Pending,
     _lock: Lock,
 }
@@ -102,10 +110,34 @@ impl Layout {
             folder.replace(LAYOUT_FILE, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
         let (pending, left) = Pending::open(own.join("pending"), durability)?;
-        let layout = Self { folder, catalog: Mutex::default(), pending, _lock: lock };
+        let writing = Some(Writing { pending, _lock: lock });
+        let layout = Self { folder, catalog: Mutex::default(), writing };
         layout.load(&left)?;
         layout.settle()?;
         Ok(layout)
+    }
+
+    /// Opens the layout in `folder` to read from it. Nothing is made, changed or locked there, so it may lie on a medium
+    /// that cannot be written. Another process may add to it meanwhile; names that it gives are not seen.
+    ///
+    /// # Errors
+    /// [`Error::NoLayout`] if there is none, also in an empty folder; else as [`Self::open`].
+    pub fn open_read_only(folder: &Path) -> Result<Self, Error> {
+        let root = folder.canonicalize().map_err(Error::io("open", folder))?;
+        let folder = Folder::new(root, Durability::Relaxed);
+        if !folder.path(LAYOUT_FILE).exists() {
+            return Err(Error::NoLayout(folder.root().to_owned()));
+        }
+        // Before `index.json`: a name that moves from the one to the other meanwhile is then in both.
+        let left = Pending::read(&folder.path(OWN_FOLDER).join("pending"))?;
+        let layout = Self { folder, catalog: Mutex::default(), writing: None };
+        layout.load(&left)?;
+        Ok(layout)
+    }
+
+    /// Whether it was opened only to be read.
+    pub fn is_read_only(&self) -> bool {
+        self.writing.is_none()
     }
 
     /// Opens a blob; `None` if it is not here.
@@ -165,8 +197,9 @@ impl Layout {
     /// Stores a blob that is small enough to be in memory.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if the bytes do not have that digest, [`Error::Io`] if the disk refuses.
+    /// [`Error::Damaged`] if the bytes do not have that digest, [`Error::ReadOnly`], [`Error::Io`] if the disk refuses.
     pub fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
+        self.writing()?;
         if digest.same_algorithm_of(bytes) != *digest {
             return Err(Error::Damaged(digest.clone()));
         }
@@ -180,18 +213,19 @@ impl Layout {
     /// for good when this returns. What it names should be there already: see [`Self::missing`].
     ///
     /// # Errors
-    /// [`Error::Io`] if the disk refuses.
+    /// [`Error::ReadOnly`], [`Error::Io`] if the disk refuses.
     pub fn put_manifest(
         &self,
         repository: &RepositoryName,
         tags: &[Tag],
         manifest: &Manifest,
     ) -> Result<(), Error> {
+        let pending = &self.writing()?.pending;
         let descriptor = &manifest.descriptor;
         self.write_blob(&descriptor.digest, &manifest.raw)?;
         let tags = tags.iter().cloned().map(Some).chain([None]);
         let (appended, is_long) = {
-            let mut log = self.pending.lock();
+            let mut log = pending.lock();
             let mut catalog = self.catalog();
             let subject = manifest.subject.as_ref().map(|subject| &subject.digest);
             catalog.admit(repository, descriptor, subject);
@@ -204,10 +238,10 @@ impl Layout {
                     namings.push(Naming { repository, tag, manifest });
                 }
             }
-            self.pending.append(&mut log, &namings)?;
+            pending.append(&mut log, &namings)?;
             (log.appended(), log.is_long())
         };
-        self.pending.sync(appended, || self.folder.sync())?;
+        pending.sync(appended, || self.folder.sync())?;
         if is_long { self.settle() } else { Ok(()) }
     }
 
@@ -216,7 +250,8 @@ impl Layout {
     /// # Errors
     /// [`Error::Io`] if the disk refuses; nothing is lost then, and the next call tries again.
     pub fn settle(&self) -> Result<(), Error> {
-        self.pending.settle(|| {
+        let Some(Writing { pending, .. }) = &self.writing else { return Ok(()) };
+        pending.settle(|| {
             let bytes = self.catalog().to_bytes();
             self.folder.replace(INDEX_FILE, &bytes)
         })
@@ -248,6 +283,10 @@ impl Layout {
             return fs::remove_file(path).map_err(Error::io("remove", path));
         }
         self.folder.adopt(path, &digest.blob_path())
+    }
+
+    fn writing(&self) -> Result<&Writing, Error> {
+        self.writing.as_ref().ok_or_else(|| Error::ReadOnly(self.folder.root().to_owned()))
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {

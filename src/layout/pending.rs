@@ -5,8 +5,8 @@
 //! `index.json` follows. What a killed server left there is taken up when the folder is opened.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -64,17 +64,20 @@ impl Pending {
             .create(true)
             .open(&path)
             .map_err(Error::io("open", &path))?;
-        let mut text = Vec::new();
-        let read = (&mut file).take(READ_MAX_BYTES).read_to_end(&mut text);
-        let length_bytes = read.map_err(Error::io("read", &path))? as u64;
-        // A line that was torn when the power went was not acknowledged.
-        let lines = text.split(|byte| *byte == b'\n');
-        let left: Vec<Naming> =
-            lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
+        let (left, length_bytes) = read(&mut file).map_err(Error::io("read", &path))?;
         let handle = file.try_clone().map_err(Error::io("open", &path))?;
         let unsettled = left.len() as u64;
         let log = Mutex::new(Log { file, length_bytes, appended: 0, unsettled });
         Ok((Self { path, durability, log, synced: Mutex::default(), handle }, left))
+    }
+
+    /// What stands in the file at `path`, if there is one. It stays as it is.
+    pub(super) fn read(path: &Path) -> Result<Vec<Naming>, Error> {
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            file => file.map_err(Error::io("open", path))?,
+        };
+        read(&mut file).map(|(left, _)| left).map_err(Error::io("read", path))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Log> {
@@ -144,6 +147,15 @@ impl Pending {
         log.unsettled = 0;
         Ok(())
     }
+}
+
+/// The lines of the file, and its length in bytes.
+fn read(file: &mut File) -> io::Result<(Vec<Naming>, u64)> {
+    let mut text = Vec::new();
+    let length_bytes = file.take(READ_MAX_BYTES).read_to_end(&mut text)? as u64;
+    // A line that was torn when the power went was not acknowledged.
+    let lines = text.split(|byte| *byte == b'\n');
+    Ok((lines.filter_map(|line| serde_json::from_slice(line).ok()).collect(), length_bytes))
 }
 
 impl Log {

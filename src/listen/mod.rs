@@ -4,23 +4,23 @@
 //! It promises that a connection that fails harms no other, that a client has limits for heads,
 //! handshakes and for taking answers, and that requests under way may end when it is told to stop.
 
+mod body;
 mod connection;
 mod error;
 mod logins;
 mod tls;
 
-use std::error::Error as StdError;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Incoming};
+use hyper::body::Incoming;
 use hyper::{Request, Response};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use body::Body;
 pub use error::Error;
 pub use logins::{CHALLENGE, InvalidLogins, Logins};
 pub use tls::{InvalidTls, Tls};
@@ -36,14 +36,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What answers requests. Clones answer as one.
 pub trait Service: Clone + Send + Sync + 'static {
-    /// The body of its answers. One that fails breaks the connection off.
-    type Body: HttpBody<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static;
-
-    /// Answers one request.
-    fn answer(
-        &self,
-        request: Request<Incoming>,
-    ) -> impl Future<Output = Response<Self::Body>> + Send;
+    /// Answers one request. A body that fails breaks the connection off.
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
 }
 
 /// An address that is listened at.

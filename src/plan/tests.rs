@@ -1,5 +1,6 @@
 use super::*;
-use crate::reference::RegistryHost;
+use crate::payload::index::ImageState;
+use crate::reference::{RegistryHost, RepositoryName};
 use bytes::Bytes;
 
 fn blob(seed: u8, size: u64, extra: &str) -> (Digest, String) {

@@ -6,7 +6,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use crate::failure::{Unusable, Usage};
 use crate::make::ImageName;
-use crate::manifest::{Content, INDEX_DEPTH_MAX, Manifest};
+use crate::manifest::{Content, Descriptor, INDEX_DEPTH_MAX, Manifest};
 use crate::payload::MANIFESTS_MAX_BYTES;
 use crate::platform::Platform;
 use crate::progress::Reporter;
@@ -20,6 +20,9 @@ use super::select::nearest;
 const REQUESTS_AT_ONCE: usize = 8;
 /// The largest image config that is read to learn a platform, in bytes.
 const CONFIG_MAX_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The system of what runs nowhere.
+const UNKNOWN: &str = "unknown";
 
 /// Which platforms are saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,10 +126,31 @@ fn name_of(reference: Reference, root: &Manifest) -> Reference {
 }
 
 pub(super) fn is_image(manifest: &Manifest) -> bool {
+    image_config(manifest).is_some()
+}
+
+/// The config of an image; none of an artifact.
+fn image_config(manifest: &Manifest) -> Option<&Descriptor> {
     match &manifest.content {
-        Content::Image { config: Some(config), .. } => config.media_type.is_image_config(),
-        _ => false,
+        Content::Image { config: Some(config), .. } if config.media_type.is_image_config() => {
+            Some(config)
+        }
+        _ => None,
     }
+}
+
+/// The platform that the config of an image says, if it says one.
+pub(super) async fn configured_platform(
+    store: &Store,
+    image: &ImageName,
+    manifest: &Manifest,
+) -> anyhow::Result<Option<Platform>> {
+    let config = image_config(manifest).filter(|config| config.size <= CONFIG_MAX_BYTES);
+    let Some(config) = config else { return Ok(None) };
+    let bytes = store.small(image, config).await;
+    let bytes = bytes.with_context(|| format!("cannot read the config of `{}`", image.name))?;
+    let platform: Option<Platform> = serde_json::from_slice(&bytes).ok();
+    Ok(platform.filter(|platform| !matches!(platform.os.as_str(), "" | UNKNOWN)))
 }
 
 struct Chooser<'a> {
@@ -202,10 +226,7 @@ impl Chooser<'_> {
 
     /// Refuses an image that is for another platform than the one asked for.
     async fn check_platform(&self, root: &Manifest, wanted: &Platform) -> anyhow::Result<()> {
-        let Content::Image { config: Some(config), .. } = &root.content else { return Ok(()) };
-        if !config.media_type.is_image_config() {
-            return Ok(());
-        }
+        let Some(config) = image_config(root) else { return Ok(()) };
         let name = &self.image.name;
         let unusable = || Unusable::new(format!("the config of `{name}` cannot be used"));
         if config.size > CONFIG_MAX_BYTES {

@@ -213,12 +213,13 @@ impl Saving {
         images: Vec<Chosen>,
         rewrite: Rewrite,
     ) -> anyhow::Result<Vec<Chosen>> {
-        let concerned = rewrite::concerned(&images, rewrite.layers);
+        let layers = rewrite::layers_of(&images);
+        self.store.prepare(&layers, self.jobs).await?;
+        let concerned = rewrite::concerned(&self.store, layers, rewrite.layers, self.jobs).await?;
         if concerned.is_empty() {
             return Ok(images);
         }
         rewrite::look_at(&rewrite.workdir)?;
-        self.store.prepare(&concerned, self.jobs).await?;
         let (contents, downloads) = self.store.downloads(&concerned)?;
         let layers: Vec<Descriptor> = concerned.iter().map(|(_, layer)| (*layer).clone()).collect();
         let read_bytes = layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size));

@@ -3,6 +3,7 @@
 mod folder;
 mod payloads;
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use crate::progress::Reporter;
 use crate::reference::{Reference, TagOrDigest};
 use crate::registry::{Pulled, Registries, Registry};
 use crate::verify::Problem;
+use crate::window::Window;
 
 use super::damaged::DamagedFolder;
 use super::sink::Content;
@@ -197,6 +199,34 @@ impl Store {
             Ok(fetched(place, reference, blob, source, blame))
         };
         blobs.iter().enumerate().map(download).collect()
+    }
+
+    /// The first `length_bytes` bytes of a blob, or all of a shorter one, which nothing was compared with.
+    pub(crate) async fn beginning(
+        &self,
+        reference: &Reference,
+        blob: &Descriptor,
+        length_bytes: u64,
+    ) -> anyhow::Result<Vec<u8>> {
+        let length_bytes = length_bytes.min(blob.size);
+        let mut bytes = Vec::new();
+        let reader: Box<dyn Read + Send> = match self.source(reference, blob)?.0 {
+            Source::Registry(remote) => {
+                let found = remote.open(0..length_bytes).await;
+                let mut stream =
+                    found.with_context(|| format!("cannot read image `{reference}`"))?;
+                while (bytes.len() as u64) < length_bytes
+                    && let Some(more) = stream.next().await?
+                {
+                    bytes.extend_from_slice(&more);
+                }
+                return Ok(bytes);
+            }
+            Source::File(file) => Box::new(Window::new(file, 0, length_bytes)),
+            Source::Reader(open) => open(0)?,
+        };
+        reader.take(length_bytes).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// The content of a blob that is small enough to be in memory.

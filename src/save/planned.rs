@@ -12,7 +12,7 @@ use crate::platform::Platform;
 use crate::progress::{Event, Reporter};
 
 use super::archive::{self, Chosen, Readers};
-use super::choose::Platforms;
+use super::choose::{Platforms, configured_platform};
 use super::origin::{Origin, Store};
 use super::tarball::{Head, Tarball};
 use super::{SaveReport, carry, choose_all};
@@ -41,7 +41,7 @@ pub struct SavedImage {
     pub layers: Vec<Descriptor>,
     /// The platforms that the name has, where it stands for an index.
     pub platforms: Vec<Platform>,
-    /// That of the manifest, where an index says it.
+    /// That of the manifest, as an index or else its own config says it.
     pub platform: Option<Platform>,
 }
 
@@ -73,9 +73,22 @@ impl PlannedTar {
         self.length_bytes
     }
 
-    /// What is in it.
-    pub fn images(&self) -> Vec<SavedImage> {
-        self.images.iter().map(SavedImage::new).collect()
+    /// What is in it. Reads configs of images that stand in no index, to learn their platforms.
+    ///
+    /// # Errors
+    /// When such a config cannot be read, or is not what its digest says.
+    pub async fn images(&self) -> anyhow::Result<Vec<SavedImage>> {
+        let mut all = Vec::new();
+        for chosen in &self.images {
+            let mut saved = SavedImage::new(chosen);
+            if let (None, Some(manifest)) = (&saved.platform, &chosen.image) {
+                let (name, reference) = (saved.name.clone(), chosen.reference.clone());
+                let image = ImageName { name, reference };
+                saved.platform = configured_platform(&self.store, &image, manifest).await?;
+            }
+            all.push(saved);
+        }
+        Ok(all)
     }
 
     /// Fetches the blobs over `jobs` connections and writes the tar. Its end is only written once all of it is

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::{Map, Value};
 
 use crate::digest::{Algorithm, Digest, Hasher};
@@ -17,13 +18,16 @@ use crate::disk::Room;
 use crate::failure::hinted;
 use crate::manifest::{Content, Descriptor, Manifest, MediaType};
 use crate::reference::Reference;
-use crate::unpack::{gzip_writer, plain_reader};
+use crate::unpack::{Packing, gzip_writer, plain_reader};
 
 use super::archive::Chosen;
 use super::choose::is_image;
 use super::incoming::Incoming;
+use super::origin::Store;
 
 const BUFFER_BYTES: usize = 256 << 10;
+/// How many bytes of a layer tell how it is packed.
+const BEGINNING_BYTES: u64 = 4;
 /// What `BuildKit` and others note of one manifest in another's descriptor.
 const SUBJECT: &str = "vnd.docker.reference.digest";
 const HINT_ROOM: &str = "free some space, or name another folder with `--workdir`";
@@ -42,17 +46,13 @@ pub struct Rewrite {
 pub enum RewrittenLayers {
     /// All are unpacked.
     AllPlain,
-    /// Those of zstd are unpacked.
+    /// Those of zstd, by their media type or their first bytes, are unpacked.
     ZstdPlain,
-    /// Those of zstd are packed with gzip.
+    /// The same are packed with gzip.
     ZstdGzip,
 }
 
 impl RewrittenLayers {
-    fn concern(self, layer: &Descriptor) -> bool {
-        self == Self::AllPlain || layer.media_type.as_str().ends_with("zstd")
-    }
-
     fn packs(self) -> bool {
         self == Self::ZstdGzip
     }
@@ -66,17 +66,14 @@ pub(super) struct Rewritten {
     pub(super) file: Arc<File>,
 }
 
-/// The layers of `images` that are to be written anew, each once, and the image that it is for.
-pub(super) fn concerned(
-    images: &[Chosen],
-    layers: RewrittenLayers,
-) -> Vec<(&Reference, &Descriptor)> {
+/// The layers of `images`, each once, and the image that it is for.
+pub(super) fn layers_of(images: &[Chosen]) -> Vec<(&Reference, &Descriptor)> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for image in images {
         for manifest in image.manifests.iter().filter(|manifest| is_image(manifest)) {
             let Content::Image { layers: all, .. } = &manifest.content else { continue };
-            for layer in all.iter().filter(|layer| layers.concern(layer)) {
+            for layer in all {
                 if seen.insert(&layer.digest) {
                     found.push((&image.reference, layer));
                 }
@@ -84,6 +81,30 @@ pub(super) fn concerned(
         }
     }
     found
+}
+
+/// Those of `layers` that are to be written anew. Engines go by how a layer begins, whatever its media type is, so each is
+/// looked at.
+pub(super) async fn concerned<'a>(
+    store: &Store,
+    layers: Vec<(&'a Reference, &'a Descriptor)>,
+    which: RewrittenLayers,
+    jobs: usize,
+) -> anyhow::Result<Vec<(&'a Reference, &'a Descriptor)>> {
+    if which == RewrittenLayers::AllPlain {
+        return Ok(layers);
+    }
+    let look = |(reference, layer): (&'a Reference, &'a Descriptor)| async move {
+        let is_zstd = layer.media_type.as_str().ends_with("zstd") || {
+            let beginning = store.beginning(reference, layer, BEGINNING_BYTES).await?;
+            Packing::of(&beginning) == Packing::Zstd
+        };
+        anyhow::Ok(is_zstd.then_some((reference, layer)))
+    };
+    // A closure across an await would keep the future from being sent.
+    let looks: Vec<_> = layers.into_iter().map(look).collect();
+    let found: Vec<Option<_>> = stream::iter(looks).buffered(jobs).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Writes layers anew as they come. Blocks: for a thread of its own.
@@ -211,8 +232,10 @@ fn rename(
             for layer in list(&mut document, "layers") {
                 let Some(digest) = digest_of(layer) else { continue };
                 let Some(found) = rewritten.get(&digest) else { continue };
-                // One that was plain already stays as it is called.
-                if found.digest == digest {
+                // One that was plain already stays as it is called, unless it was called packed.
+                let called = layer.get("mediaType").and_then(Value::as_str).unwrap_or_default();
+                if found.digest == digest && !called.ends_with("zstd") && !called.ends_with("gzip")
+                {
                     continue;
                 }
                 let kind = media_type(layer, layers);

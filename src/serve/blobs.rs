@@ -8,10 +8,15 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
-use super::answer::{Body, Code, Ended, READ_BYTES, Refusal, bare, with_body};
+use super::answer::{Code, Refusal, bare, with_body};
+use super::reading::{Ended, of_file, of_reader};
 use super::store::Found;
 use super::{CONTENT_DIGEST, Server};
 use crate::digest::Digest;
+use crate::listen::Body;
+
+/// Blobs up to this size, in bytes, are checked before anything of them is sent.
+const SMALL_BYTES: u64 = 1024 * 1024;
 
 pub(super) async fn head(server: &Server, digest: Digest) -> Result<Response<Body>, Refusal> {
     let size_bytes = server.store.size_bytes(&digest).await?;
@@ -47,14 +52,17 @@ pub(super) async fn get(
 /// A whole blob. Of a payload, its end is only sent when all of it was right; a small one is sent only then.
 async fn everything(found: Found) -> Result<Body, Refusal> {
     match found {
-        Found::File(blob) => Ok(Body::of_file(blob.file, 0, blob.size_bytes)),
+        Found::File(blob) => Ok(of_file(blob.file, 0, blob.size_bytes)),
         Found::Content(shelf, content) => {
-            let (reader, size_bytes) = (Box::new(content.verified()), content.size_bytes());
-            if size_bytes <= READ_BYTES {
-                shelf.check(&content).await?;
-            }
+            let size_bytes = content.size_bytes();
+            let content = if size_bytes <= SMALL_BYTES {
+                shelf.checked(content.digest()).await?
+            } else {
+                content
+            };
+            let reader = Box::new(content.verified());
             let ended: Ended = Box::new(move |read| shelf.was_read(&content, read));
-            Ok(Body::of_reader(reader, size_bytes, Some(ended)))
+            Ok(of_reader(reader, size_bytes, Some(ended)))
         }
     }
 }
@@ -62,11 +70,11 @@ async fn everything(found: Found) -> Result<Body, Refusal> {
 /// A part of a blob. One of a payload is read to its end first: a part cannot be compared with a digest.
 async fn part(found: Found, first: u64, length_bytes: u64) -> Result<Body, Refusal> {
     match found {
-        Found::File(blob) => Ok(Body::of_file(blob.file, first, length_bytes)),
+        Found::File(blob) => Ok(of_file(blob.file, first, length_bytes)),
         Found::Content(shelf, content) => {
-            shelf.check(&content).await?;
+            let content = shelf.checked(content.digest()).await?;
             let reader = Box::new(content.bytes_from(first).take(length_bytes));
-            Ok(Body::of_reader(reader, length_bytes, None))
+            Ok(of_reader(reader, length_bytes, None))
         }
     }
 }

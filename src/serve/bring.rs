@@ -72,7 +72,7 @@ async fn copy(
     digest: &Digest,
 ) -> Result<(), Refusal> {
     // What is nowhere is told with all that is missing.
-    let Ok(Found::Content(_, content)) = store.blob(digest).await else { return Ok(()) };
+    let Ok(Found::Content(shelf, content)) = store.blob(digest).await else { return Ok(()) };
     let (uploads, repository) = (Arc::clone(&folder.uploads), name.clone());
     let algorithm = digest.algorithm();
     let start = spawn_blocking(move || uploads.start(&repository, algorithm));
@@ -84,16 +84,21 @@ async fn copy(
     let mut writer = session.take_over().await.writer;
     let layout = Arc::clone(&folder.layout);
     let write = move || {
-        let mut bytes = content.bytes_from(0);
+        let mut bytes = content.verified();
         loop {
             let mut part = Vec::new();
             let read = (&mut bytes).take(COPY_BYTES).read_to_end(&mut part);
-            read.map_err(|_| damaged(content.digest()))?;
+            if let Err(error) = read {
+                // Another copy is used when the client tries again.
+                shelf.was_read(&content, Err(&error));
+                return Err(damaged(content.digest()));
+            }
             if part.is_empty() {
                 break;
             }
             writer.append(&[Bytes::from(part)])?;
         }
+        shelf.was_read(&content, Ok(()));
         writer.finish(content.digest(), &layout).map_err(|unfinished| match unfinished {
             Unfinished::Mismatch(_) => damaged(content.digest()),
             Unfinished::Layout(error) => error.into(),

@@ -7,10 +7,11 @@ use hyper::header::{CONTENT_TYPE, HeaderName, LINK};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Body, Code, Refusal, document};
+use super::answer::{Code, Refusal, document};
 use super::route::{Query, encode};
 use super::store::Store;
 use crate::digest::Digest;
+use crate::listen::Body;
 use crate::manifest::{Descriptor, MediaType};
 use crate::reference::RepositoryName;
 

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -10,17 +11,21 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderName};
 use hyper::http::request::Parts;
 use serde_json::json;
+use tokio::time::timeout;
 
-use super::answer::{Body, Code, Refusal, with_body};
+use super::answer::{Code, Refusal, with_body};
 use super::bring::bring;
 use super::route::Query;
 use super::store::{Folder, Store};
 use super::{CONTENT_DIGEST, RequestBody, blocking, created};
 use crate::digest::Digest;
 use crate::layout::Layout;
+use crate::listen::Body;
 use crate::manifest::{InvalidManifest, MANIFEST_MAX_BYTES, Manifest, MediaType};
 use crate::reference::{RepositoryName, Tag, TagOrDigest};
 
+/// How long a manifest may take to arrive: a client that stands still would keep its connection for ever.
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(120);
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// How many tags one request may set; the distribution-spec asks for at least ten.
@@ -53,7 +58,7 @@ pub(super) async fn put<B: RequestBody>(
     query: &Query,
 ) -> Result<Response<Body>, Refusal> {
     let tags = tags_of(&what, query)?;
-    let raw = read(body).await?;
+    let raw = read(body, RECEIVE_TIMEOUT).await?;
     let media_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = media_type.map(MediaType::new);
     let manifest = Manifest::parse(raw, media_type.as_ref()).map_err(|error| invalid(&error))?;
@@ -133,15 +138,17 @@ fn tags_of(what: &TagOrDigest, query: &Query) -> Result<Vec<Tag>, Refusal> {
     Ok(tags)
 }
 
-async fn read<B: RequestBody>(body: Pin<&mut B>) -> Result<Bytes, Refusal> {
+async fn read<B: RequestBody>(body: Pin<&mut B>, within: Duration) -> Result<Bytes, Refusal> {
     let max_bytes = usize::try_from(MANIFEST_MAX_BYTES).unwrap_or(usize::MAX);
-    match Limited::new(body, max_bytes).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::new(
+    match timeout(within, Limited::new(body, max_bytes).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::new(
             Code::SizeInvalid,
             format!("a manifest may have {MANIFEST_MAX_BYTES} bytes"),
         )),
-        Err(_) => Err(Refusal::new(Code::ManifestInvalid, "the manifest broke off")),
+        Ok(Err(_)) => Err(Refusal::new(Code::ManifestInvalid, "the manifest broke off")),
+        Err(_) => Err(Refusal::new(Code::ManifestInvalid, "the manifest did not come in time")
+            .status(StatusCode::REQUEST_TIMEOUT)),
     }
 }
 
@@ -149,4 +156,25 @@ fn invalid(error: &InvalidManifest) -> Refusal {
     use std::error::Error as _;
     let reason = error.source().map(|source| format!(": {source}")).unwrap_or_default();
     Refusal::new(Code::ManifestInvalid, format!("{error}{reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::stream;
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_manifest_that_does_not_come_is_given_up() {
+        let soon = Duration::from_millis(10);
+        let silent = StreamBody::new(stream::pending::<std::io::Result<Frame<Bytes>>>());
+        let refused = read(pin!(silent), soon).await.expect_err("it never comes");
+        assert_eq!(refused.into_response().status(), StatusCode::REQUEST_TIMEOUT);
+        let come = read(pin!(Full::new(Bytes::from_static(b"{}"))), RECEIVE_TIMEOUT).await;
+        assert_eq!(come.expect("it came"), "{}");
+    }
 }

@@ -14,6 +14,7 @@ mod bring;
 mod error;
 mod lists;
 mod manifests;
+mod reading;
 mod route;
 mod store;
 mod uploads;
@@ -28,19 +29,19 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Incoming};
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{HeaderName, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
-pub use answer::Body;
 use answer::{Code, Refusal, bare};
 pub use error::Error;
 use route::{Query, Route};
 use store::{Folder, Store};
 
 use crate::layout::{Durability, Layout, Uploads};
+pub use crate::listen::Body;
 use crate::listen::{CHALLENGE, Listener, Logins, Service};
 use crate::shelf::Shelf;
 
@@ -54,6 +55,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// How far `index.json` may lag behind what was pushed.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(250);
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// What a request's body must be: a stream of [`Bytes`] that may fail.
@@ -73,20 +75,10 @@ where
 #[derive(Clone, Debug)]
 pub struct Server {
     store: Store,
-    writing: Writing,
     logins: Option<Logins>,
 }
 
-/// Whether a server takes what is pushed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Writing {
-    Allowed,
-    Refused,
-}
-
 impl Service for Server {
-    type Body = Body;
-
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         self.handle(request).await
     }
@@ -106,32 +98,22 @@ impl Server {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(directory: &Path, durability: Durability) -> Result<Self, Error> {
-        let folder = Some(open_folder(directory, durability)?);
-        let store = Store { shelf: None, folder };
-        Ok(Self { store, writing: Writing::Allowed, logins: None })
+        Ok(Self::over(None, Some(Layout::open(directory, durability)?)))
     }
 
-    /// A registry over payloads, with a folder beneath them that takes what is pushed, if one is given.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub fn over(shelf: Arc<Shelf>, directory: Option<&Path>) -> Result<Self, Error> {
-        let open = |directory| open_folder(directory, Durability::Synced);
-        let folder = directory.map(open).transpose()?;
-        let store = Store { shelf: Some(shelf), folder };
-        Ok(Self { store, writing: Writing::Allowed, logins: None })
+    /// A registry over payloads, with a folder beneath them, or over one of the two. The folder takes what is pushed,
+    /// unless it was opened only to be read.
+    pub fn over(shelf: Option<Arc<Shelf>>, layout: Option<Layout>) -> Self {
+        let folder = layout.map(|layout| {
+            let uploads = Arc::new(Uploads::new(&layout));
+            Folder { layout: Arc::new(layout), uploads }
+        });
+        Self { store: Store { shelf, folder }, logins: None }
     }
 
     /// The folder behind the registry, if there is one.
     pub fn layout(&self) -> Option<&Layout> {
         self.store.folder.as_ref().map(|folder| folder.layout.as_ref())
-    }
-
-    /// The same without taking anything.
-    #[must_use]
-    pub fn read_only(mut self) -> Self {
-        self.writing = Writing::Refused;
-        self
     }
 
     /// The same for those alone who have a login.
@@ -180,6 +162,7 @@ impl Server {
         head: &Parts,
         body: Pin<&mut B>,
     ) -> Result<Response<Body>, Refusal> {
+        refuse_browsers(head)?;
         if let Some(logins) = &self.logins
             && !logins.allow(&head.headers).await
         {
@@ -220,8 +203,8 @@ impl Server {
 
     /// The folder that takes what is pushed.
     fn folder(&self) -> Result<&Folder, Refusal> {
-        let folder = self.store.folder.as_ref().filter(|_| self.writing == Writing::Allowed);
-        folder.ok_or_else(|| {
+        let folder = self.store.folder.as_ref();
+        folder.filter(|folder| !folder.layout.is_read_only()).ok_or_else(|| {
             let message = "this registry is read-only: nothing can be pushed to it";
             Refusal::new(Code::Unsupported, message)
                 .header(hyper::header::ALLOW, "GET, HEAD".to_owned())
@@ -237,10 +220,14 @@ async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(Refusal::new(Code::Unknown, error)))
 }
 
-fn open_folder(directory: &Path, durability: Durability) -> Result<Folder, Error> {
-    let layout = Arc::new(Layout::open(directory, durability)?);
-    let uploads = Arc::new(Uploads::new(&layout));
-    Ok(Folder { layout, uploads })
+/// A page that somebody visits could have their browser push here, also to a registry that only this machine reaches.
+/// No client of registries sends what browsers say of themselves.
+fn refuse_browsers(head: &Parts) -> Result<(), Refusal> {
+    let is_of_browser = [ORIGIN, SEC_FETCH_SITE].iter().any(|name| head.headers.contains_key(name));
+    if matches!(head.method, Method::GET | Method::HEAD) || !is_of_browser {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::Denied, "browsers cannot push to this registry"))
 }
 
 fn unsupported(method: &Method) -> Refusal {
@@ -274,6 +261,7 @@ impl Bound {
     /// Serves until `shutdown` is ready; requests under way then have ten seconds to end.
     pub async fn run(self, shutdown: impl Future) {
         let folder = self.server.store.folder.clone();
+        let folder = folder.filter(|folder| !folder.layout.is_read_only());
         let chores: Vec<_> = folder
             .iter()
             .flat_map(|folder| {

@@ -14,12 +14,13 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::answer::{Body, Code, Refusal, bare};
+use super::answer::{Code, Refusal, bare};
 use super::route::Query;
 use super::store::Folder;
 use super::{RequestBody, Server, blocking, created, unsupported};
 use crate::digest::{Algorithm, Digest};
 use crate::layout::{self, NoSession, Session, Turn, Unfinished, UploadId, Writer};
+use crate::listen::Body;
 use crate::reference::RepositoryName;
 
 /// How much is gathered before it is hashed and written, in bytes.

@@ -234,6 +234,67 @@ mod tests {
     }
 
     #[test]
+    fn a_cache_that_may_keep_less_than_it_did_keeps_what_was_written_last() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(Some(folder.path()), folder.path(), 100).expect("opens");
+        let digests = ["1111", "2222", "3333"].map(|text| keep(&cache, text));
+        drop(cache);
+        for (age, digest) in digests.iter().enumerate() {
+            let file = File::options().write(true).open(folder.path().join(file_name(digest)));
+            let written = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1000 + age as u64);
+            file.expect("a file").set_modified(written).expect("set");
+        }
+        let cache = Cache::open(Some(folder.path()), folder.path(), 8).expect("opens");
+        assert_eq!(digests.map(|digest| cache.has(&digest)), [false, true, true]);
+        assert_eq!(names(folder.path()), 2);
+        assert_eq!(lock(&cache.kept).bytes, 8);
+    }
+
+    #[test]
+    fn what_is_not_the_caches_own_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let digest = Digest::of(b"a folder of that name");
+        fs::create_dir(folder.path().join(file_name(&digest))).expect("a folder");
+        for name in ["notes.txt", "sha256-short", "sha256"] {
+            fs::write(folder.path().join(name), "mine").expect("written");
+        }
+        let cache = Cache::open(Some(folder.path()), folder.path(), 4).expect("opens");
+        assert!(!cache.has(&digest));
+        keep(&cache, "1111");
+        keep(&cache, "2222");
+        assert_eq!(names(folder.path()), 5);
+        assert_eq!(lock(&cache.kept).bytes, 4);
+    }
+
+    #[test]
+    fn a_blob_that_is_kept_twice_or_removed_counts_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(Some(folder.path()), folder.path(), 10).expect("opens");
+        let digest = keep(&cache, "1111");
+        assert_eq!(keep(&cache, "1111"), digest);
+        assert_eq!(lock(&cache.kept).bytes, 4);
+        // A file that somebody took away is not there any more.
+        fs::remove_file(folder.path().join(file_name(&digest))).expect("removed");
+        assert!(cache.get(&digest, 4).is_none() && !cache.has(&digest));
+        cache.remove(&digest);
+        assert_eq!(lock(&cache.kept).bytes, 0);
+        assert!(cache.get(&digest, 4).is_none());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_a_cache_is_named_with_advice() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("file");
+        fs::write(&file, "").expect("written");
+        for (cache, workdir) in [(Some(file.as_path()), folder.path()), (None, file.as_path())] {
+            let error = Cache::open(cache, workdir, 10).expect_err("no folder");
+            assert!(error.to_string().contains("cannot keep rebuilt layers in `"), "{error}");
+            assert!(error.to_string().contains("file"), "{error}");
+            assert!(crate::failure::hints(&error).iter().any(|hint| hint.contains("--cache-dir")));
+        }
+    }
+
+    #[test]
     fn a_cache_without_a_folder_leaves_nothing() {
         let workdir = tempfile::tempdir().expect("a folder");
         let cache = Cache::open(None, workdir.path(), 100).expect("opens");

@@ -4,10 +4,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
 use tokio::task::spawn_blocking;
 
-use super::{Absent, Shelf, lock};
+use super::{Absent, Shelf, Tries, lock};
 use crate::digest::Digest;
 use crate::payload::BlobReader;
 use crate::verified::{VerifiedReader, mismatch_in};
@@ -23,6 +26,9 @@ pub(super) enum Origin {
     /// Rebuilt.
     Cache,
 }
+
+/// A copy that is being read to its end; everybody who waits learns whether it is right.
+pub(super) type Checking = Shared<BoxFuture<'static, bool>>;
 
 /// A copy of a blob. Clones read on their own.
 #[derive(Clone, Debug)]
@@ -89,26 +95,41 @@ impl Content {
 }
 
 impl Shelf {
-    /// Checks a copy before a part of it is given out. What was found right once is not read again, and
-    /// several that ask at once wait for one.
-    pub(crate) async fn check(self: &Arc<Self>, content: &Content) -> Result<(), Absent> {
+    /// A copy that was found right, so that a part of it may be given out.
+    pub(crate) async fn checked(self: &Arc<Self>, digest: &Digest) -> Result<Content, Absent> {
+        let mut tries = Tries::of(self);
+        loop {
+            let content = self.content(digest).await?;
+            match self.check(&content).await {
+                Ok(()) => return Ok(content),
+                Err(absent) if !tries.go_on(self) => return Err(absent),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Checks a copy. What was found right once is not read again. It is read on also when all that wait have gone
+    /// away: they will ask again, and on a slow disk many who each read anew would never come to an end.
+    async fn check(self: &Arc<Self>, content: &Content) -> Result<(), Absent> {
         if self.is_checked(content) {
             return Ok(());
         }
-        let turn = Arc::clone(lock(&self.checking).entry(content.digest.clone()).or_default());
-        let _turn = turn.lock().await;
-        if self.is_checked(content) {
-            return Ok(());
-        }
-        let (store, copy) = (Arc::clone(self), content.clone());
-        let read = move || {
-            let read = io::copy(&mut copy.verified(), &mut io::sink()).map(drop);
-            store.was_read(&copy, read.as_ref().copied());
-            read.is_ok()
+        let copy = (content.origin.clone(), content.digest.clone());
+        let checking = {
+            let mut all = lock(&self.checking);
+            let begin = || {
+                let (store, content, copy) = (Arc::clone(self), content.clone(), copy.clone());
+                let reading = spawn_blocking(move || {
+                    let read = io::copy(&mut content.verified(), &mut io::sink()).map(drop);
+                    store.was_read(&content, read.as_ref().copied());
+                    lock(&store.checking).remove(&copy);
+                    read.is_ok()
+                });
+                async { reading.await.unwrap_or(false) }.boxed().shared()
+            };
+            all.entry(copy.clone()).or_insert_with(begin).clone()
         };
-        let is_right = spawn_blocking(read).await.unwrap_or(false);
-        lock(&self.checking).remove(&content.digest);
-        if is_right { Ok(()) } else { Err(Absent::Damaged(content.digest.clone())) }
+        if checking.await { Ok(()) } else { Err(Absent::Damaged(content.digest.clone())) }
     }
 
     /// Takes down how it went to read all of a copy, and says what went wrong.
@@ -132,6 +153,7 @@ impl Shelf {
 
     /// Does not use a copy any more. Others of the same blob may do.
     pub(super) fn set_aside(&self, content: &Content) {
+        self.set_asides.fetch_add(1, Ordering::AcqRel);
         let copy = (content.origin.clone(), content.digest.clone());
         if content.origin == Origin::Cache {
             self.cache.remove(&content.digest);

@@ -16,6 +16,7 @@ mod rebuild;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -24,7 +25,7 @@ use tokio::task::spawn_blocking;
 use cache::Cache;
 pub use cache::DEFAULT_CACHE_BYTES;
 pub(crate) use content::Content;
-use content::Origin;
+use content::{Checking, Origin};
 use names::Names;
 use rebuild::Running;
 
@@ -36,6 +37,9 @@ use crate::payload::{Payload, Travels};
 use crate::progress::Reporter;
 use crate::reference::{RepositoryName, Tag, TagOrDigest};
 use crate::restore::rebuilds_at_once;
+
+/// How often a blob is tried to be had from another copy, where one after the other turns out to be damaged.
+const COPIES_TRIED_MAX: usize = 8;
 
 /// What is to be served, and what with.
 #[derive(Debug)]
@@ -112,7 +116,11 @@ pub struct Shelf {
     checked: Mutex<HashSet<(Origin, Digest)>>,
     /// Copies that turned out to be something else.
     damaged: Mutex<HashSet<(Origin, Digest)>>,
-    checking: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    /// Deltas that cannot be used, as in `deltas`.
+    damaged_deltas: Mutex<HashSet<(usize, usize)>>,
+    /// How often a copy or a delta was found that is not used any more.
+    set_asides: AtomicU64,
+    checking: Mutex<HashMap<(Origin, Digest), Checking>>,
     reporter: Arc<dyn Reporter>,
 }
 
@@ -157,6 +165,8 @@ impl Shelf {
             rebuilding: Semaphore::new(rebuilds_at_once()),
             checked: Mutex::default(),
             damaged: Mutex::default(),
+            damaged_deltas: Mutex::default(),
+            set_asides: AtomicU64::new(0),
             checking: Mutex::default(),
             reporter,
         })
@@ -212,6 +222,16 @@ impl Shelf {
 
     /// A blob, rebuilt if it must be.
     pub(crate) async fn content(self: &Arc<Self>, digest: &Digest) -> Result<Content, Absent> {
+        let mut tries = Tries::of(self);
+        loop {
+            let found = self.first_content(digest).await;
+            if found.is_ok() || !tries.go_on(self) {
+                return found;
+            }
+        }
+    }
+
+    async fn first_content(self: &Arc<Self>, digest: &Digest) -> Result<Content, Absent> {
         let (store, wanted) = (Arc::clone(self), digest.clone());
         let look = move || {
             store.listed(&wanted)?;
@@ -272,6 +292,25 @@ impl Shelf {
             Origin::Folder(folder) => folder.display().to_string(),
             Origin::Cache => self.cache.folder().display().to_string(),
         }
+    }
+}
+
+/// Something that is tried again as long as it fails for a copy or a delta that is not used any more after that.
+struct Tries {
+    left: usize,
+    set_asides: u64,
+}
+
+impl Tries {
+    fn of(store: &Shelf) -> Self {
+        Self { left: COPIES_TRIED_MAX, set_asides: store.set_asides.load(Ordering::Acquire) }
+    }
+
+    /// Whether another copy may do.
+    fn go_on(&mut self, store: &Shelf) -> bool {
+        let set_asides = store.set_asides.load(Ordering::Acquire);
+        self.left = self.left.saturating_sub(1);
+        self.left > 0 && std::mem::replace(&mut self.set_asides, set_asides) != set_asides
     }
 }
 

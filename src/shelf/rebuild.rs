@@ -5,7 +5,9 @@
 //! after the other; who needs a step that somebody else is at waits for that one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, anyhow};
 use futures_util::FutureExt as _;
@@ -16,8 +18,9 @@ use super::content::Origin;
 use super::{Absent, Content, Shelf, lock};
 use crate::digest::Digest;
 use crate::disk;
+use crate::layer::LayerError;
 use crate::payload::Travels;
-use crate::restore::{HINT_DISK, OpenDelta, Restorer};
+use crate::restore::{HINT_DISK, OpenDelta, Restorer, Unrestorable};
 use crate::units::format_bytes;
 use crate::verified::mismatch_in;
 
@@ -44,20 +47,23 @@ impl Shelf {
     /// How the blob `digest`, which is not at hand, can be rebuilt. Blocks.
     pub(super) fn plan(&self, digest: &Digest) -> Result<Plan, Absent> {
         let mut there = HashMap::new();
-        let mut open: BTreeMap<&Digest, &[(usize, usize)]> = BTreeMap::new();
+        let mut open: BTreeMap<&Digest, Vec<(usize, usize)>> = BTreeMap::new();
         let mut missing = BTreeSet::new();
         let mut seen = HashSet::from([digest]);
         let mut next = vec![digest];
         while let Some(blob) = next.pop() {
             if let Some(content) = self.at_hand(blob).or_else(|| self.cached(blob)) {
                 there.insert(blob.clone(), content);
-            } else if let Some(deltas) = self.deltas.get(blob) {
-                open.insert(blob, deltas);
-                let baselines = deltas.iter().flat_map(|delta| self.baselines(*delta));
-                next.extend(baselines.filter(|baseline| seen.insert(baseline)));
-            } else {
-                missing.insert(blob);
+                continue;
             }
+            let deltas = self.deltas_of(blob);
+            if deltas.is_empty() {
+                missing.insert(blob);
+                continue;
+            }
+            let baselines = deltas.iter().flat_map(|delta| self.baselines(*delta));
+            next.extend(baselines.filter(|baseline| seen.insert(baseline)));
+            open.insert(blob, deltas);
         }
         let mut steps: Vec<Step> = Vec::new();
         let mut made: HashSet<&Digest> = HashSet::new();
@@ -93,6 +99,13 @@ impl Shelf {
         Ok(Plan { steps, there })
     }
 
+    /// The deltas that a blob can be rebuilt from, those of later payloads first.
+    fn deltas_of(&self, blob: &Digest) -> Vec<(usize, usize)> {
+        let damaged = lock(&self.damaged_deltas);
+        let all = self.deltas.get(blob).into_iter().flatten();
+        all.filter(|delta| !damaged.contains(delta)).copied().collect()
+    }
+
     fn baselines(&self, (payload, nth): (usize, usize)) -> &[Digest] {
         match &self.payloads[payload].index().blobs[nth].travels {
             Travels::Delta { baselines } => baselines,
@@ -102,10 +115,12 @@ impl Shelf {
 
     fn absent(&self, digest: &Digest, missing: BTreeSet<&Digest>) -> Absent {
         let digest = digest.clone();
-        if lock(&self.damaged).iter().any(|(_, damaged)| *damaged == digest) {
+        let is_damaged = lock(&self.damaged).iter().any(|(_, damaged)| *damaged == digest);
+        let has_delta = self.deltas.contains_key(&digest);
+        if is_damaged || (has_delta && self.deltas_of(&digest).is_empty()) {
             return Absent::Damaged(digest);
         }
-        if self.deltas.contains_key(&digest) {
+        if has_delta {
             let baselines = missing.into_iter().cloned().collect();
             return Absent::NoBaseline { digest, baselines };
         }
@@ -186,7 +201,14 @@ impl Shelf {
         let payload = &self.payloads[payload];
         let blob = &payload.index().blobs[nth];
         let in_payload = || format!("payload `{}`", payload.name());
-        let delta = OpenDelta::new(payload, blob).with_context(in_payload)?;
+        let unusable = |error: Unrestorable| {
+            if is_damage(&error.source) {
+                lock(&self.damaged_deltas).insert(step.delta);
+                self.set_asides.fetch_add(1, Ordering::AcqRel);
+            }
+            anyhow::Error::new(error).context(in_payload())
+        };
+        let delta = OpenDelta::new(payload, blob).map_err(unusable)?;
         let restorer = Restorer::new(payload, vec![delta], &self.workdir);
         let needed_bytes = restorer.disk_bytes(1);
         let why = format!("rebuilding a layer takes up to {}", format_bytes(needed_bytes));
@@ -202,10 +224,18 @@ impl Shelf {
             }
         }
         let file = self.cache.begin()?;
-        restorer.restore(&blob.digest, file.as_file()).with_context(in_payload)?;
+        restorer.restore(&blob.digest, file.as_file()).map_err(unusable)?;
         let file = self.cache.keep(file, &blob.digest, blob.size)?;
         let content = Content::of_file(&blob.digest, blob.size, file, Origin::Cache);
         self.was_read(&content, Ok(()));
         Ok(content)
     }
+}
+
+/// Whether a delta will fail again, so that it is not worth another try.
+fn is_damage(error: &LayerError) -> bool {
+    let is_short = |entry: &io::Error| {
+        matches!(entry.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData)
+    };
+    error.is_damage() || matches!(error, LayerError::Entry(entry) if is_short(entry))
 }

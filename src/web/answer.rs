@@ -8,10 +8,9 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::failure::{self, ExitCode};
+use crate::listen::Body;
 use crate::printable::escaped;
 use crate::registry;
-
-use super::body::Body;
 
 /// Nothing but what this server itself has; nothing of it inline, and no page of others around it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \

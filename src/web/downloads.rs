@@ -8,11 +8,12 @@ use hyper::header::{ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_
 use hyper::{Method, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::listen::Body;
 use crate::progress::Reporter;
 use crate::units::format_bytes;
 
 use super::answer::{Refusal, set};
-use super::body::{Body, Pipe, pipe};
+use super::pipe::{Pipe, download, pipe};
 
 /// When it is worth asking again for a download, in seconds.
 const AGAIN_SECONDS: u32 = 30;
@@ -111,7 +112,7 @@ impl Attachment {
             }
             drop((held, turn));
         });
-        *response.body_mut() = Body::download(outlet, length_bytes, writing);
+        *response.body_mut() = download(outlet, length_bytes, writing);
         response
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use hyper::{Method, Response};
 use serde::Serialize;
 
 use crate::digest::Digest;
+use crate::listen::Body;
 use crate::manifest::{Descriptor, MediaType};
 use crate::platform::Platform;
 use crate::printable::escaped;
@@ -14,7 +16,6 @@ use crate::registry::Registries;
 use crate::save::{Origin, PlannedTar, SavedImage, plan_tar};
 
 use super::answer::{self, Refusal};
-use super::body::Body;
 use super::downloads::Attachment;
 use super::query::{Query, Wanted};
 use super::{Shared, details};
@@ -77,10 +78,14 @@ pub(super) async fn describe(
     query: Query,
 ) -> Result<Response<Body>, Refusal> {
     let wanted = shared.wanted(query)?;
-    let planned = plan(shared, &wanted).await?;
-    let images = planned.images();
+    let planning = planning(shared, &wanted);
+    let describing = async move {
+        let planned = planning.await?;
+        Ok((planned.length_bytes(), planned.images().await?))
+    };
+    let (tar_bytes, images) = shared.look(describing.boxed()).await?;
     let found = Found {
-        tar_bytes: planned.length_bytes(),
+        tar_bytes,
         file_name: wanted.file_name("tar"),
         download: wanted.address("/api/v1/tar", &images),
         images: images.into_iter().map(Image::from).collect(),
@@ -96,7 +101,7 @@ pub(super) async fn download(
 ) -> Result<Response<Body>, Refusal> {
     let wanted = shared.wanted(query)?;
     let turn = shared.downloads.turn_for(method)?;
-    let planned = plan(shared, &wanted).await?;
+    let planned = shared.look(planning(shared, &wanted)).await?;
     let attachment = Attachment {
         media_type: "application/x-tar",
         file_name: wanted.file_name("tar"),
@@ -109,7 +114,11 @@ pub(super) async fn download(
     }))
 }
 
-async fn plan(shared: &Arc<Shared>, wanted: &Wanted) -> Result<PlannedTar, Refusal> {
+/// What it takes to plan the tar.
+fn planning(
+    shared: &Arc<Shared>,
+    wanted: &Wanted,
+) -> BoxFuture<'static, anyhow::Result<PlannedTar>> {
     let settings = &shared.settings;
     let reporter = details(shared.reporter());
     let registries = Registries::new(
@@ -120,6 +129,5 @@ async fn plan(shared: &Arc<Shared>, wanted: &Wanted) -> Result<PlannedTar, Refus
     let (images, platforms) = (wanted.images.clone(), wanted.platforms());
     let origin = Origin::Registries(registries, shared.read_layers.clone());
     let jobs = settings.jobs;
-    let planning = async move { plan_tar(images, origin, &platforms, jobs, reporter).await };
-    shared.look(planning.boxed()).await
+    async move { plan_tar(images, origin, &platforms, jobs, reporter).await }.boxed()
 }

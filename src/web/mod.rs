@@ -8,11 +8,11 @@
 //! Each request asks the registry anew, with tokens of its own, so that visitors share nothing and nothing grows.
 
 mod answer;
-mod body;
 mod downloads;
 mod guard;
 mod images;
 mod payloads;
+mod pipe;
 mod query;
 mod route;
 mod uploaded;
@@ -33,6 +33,7 @@ use hyper::{Method, Request, Response};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
+pub use crate::listen::Body;
 use crate::listen::{CHALLENGE, Logins, Service};
 use crate::make::{DEFAULT_JOBS, ReadLayers};
 use crate::progress::{Event, Reporter};
@@ -41,8 +42,6 @@ use crate::registry::{Connections, CredentialStore, Reach};
 use crate::save::machine_platform;
 use crate::serve::RequestBody;
 use crate::units::format_bytes;
-
-pub use body::Body;
 
 use answer::{Code, Refusal};
 use downloads::Downloads;
@@ -54,8 +53,12 @@ use uploaded::{BASELINE_MAX_BYTES, Uploaded};
 pub const DEFAULT_DOWNLOADS: NonZeroUsize = NonZeroUsize::new(8).expect("eight is not zero");
 /// How many requests may ask registries at once what images are.
 const LOOKS_AT_ONCE: usize = 16;
-/// When it is worth asking again what an image is, in seconds.
+/// For how many of them one counts for each baseline that it needs in memory.
+const LOOKS_PER_BASELINE: usize = 3;
+/// When it is worth asking again what an image is, or to upload, in seconds.
 const LOOK_AGAIN_SECONDS: u32 = 5;
+/// How many uploads may come in at once, each in memory.
+const UPLOADS_AT_ONCE: usize = 8;
 /// How long an upload may take.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest query, in bytes: twenty images and a platform have less.
@@ -110,6 +113,7 @@ struct Shared {
     settings: Settings,
     downloads: Downloads,
     looks: Semaphore,
+    uploads: Semaphore,
     uploaded: Mutex<Uploaded>,
     /// What was read to convert images, so that the download need not read it again.
     read_layers: ReadLayers,
@@ -143,6 +147,7 @@ impl Web {
         Self(Arc::new(Shared {
             downloads: Downloads::new(settings.downloads_max),
             looks: Semaphore::new(LOOKS_AT_ONCE),
+            uploads: Semaphore::new(UPLOADS_AT_ONCE),
             uploaded: Mutex::default(),
             read_layers: ReadLayers::default(),
             reporter,
@@ -196,6 +201,10 @@ impl Web {
             Route::Plan => payloads::describe(shared, query()?).await,
             Route::Payload => payloads::download(shared, &head.method, query()?).await,
             Route::Baselines => {
+                let Ok(_turn) = shared.uploads.try_acquire() else {
+                    let message = "too many uploads are coming in right now";
+                    return Err(Refusal::busy(message, LOOK_AGAIN_SECONDS));
+                };
                 let bytes = self.receive(body).await?;
                 payloads::upload(shared, head, bytes).await
             }
@@ -241,8 +250,6 @@ fn leave_out_body(response: &mut Response<Body>) {
 }
 
 impl Service for Web {
-    type Body = Body;
-
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         self.handle(request).await
     }
@@ -263,7 +270,17 @@ impl Shared {
 
     /// Asks registries, if not too many do so already, for as long as that may take.
     async fn look<T>(&self, asking: BoxFuture<'static, anyhow::Result<T>>) -> Result<T, Refusal> {
-        let Ok(_turn) = self.looks.try_acquire() else {
+        self.look_against(0, asking).await
+    }
+
+    /// The same with so many baselines in memory.
+    async fn look_against<T>(
+        &self,
+        baselines: usize,
+        asking: BoxFuture<'static, anyhow::Result<T>>,
+    ) -> Result<T, Refusal> {
+        let cost = (1 + baselines * LOOKS_PER_BASELINE).min(LOOKS_AT_ONCE);
+        let Ok(_turn) = self.looks.try_acquire_many(u32::try_from(cost).unwrap_or(1)) else {
             let message = "too many are asking about images right now";
             return Err(Refusal::busy(message, LOOK_AGAIN_SECONDS));
         };

@@ -1,5 +1,6 @@
 //! Payloads against what the far side has: uploaded receipts, and images that were transferred before.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,13 +14,13 @@ use tokio::task::spawn_blocking;
 
 use crate::digest::Digest;
 use crate::failure::Usage;
+use crate::listen::Body;
 use crate::make::{Deltas, Destination, MakeRequest, Planned, plan_payload};
 use crate::printable::escaped;
 use crate::receipt::Receipt;
 use crate::reference::RegistryHost;
 
 use super::answer::{self, Code, Refusal};
-use super::body::Body;
 use super::downloads::Attachment;
 use super::query::{Query, Wanted};
 use super::uploaded::{KEPT, counts};
@@ -123,8 +124,7 @@ pub(super) async fn upload(
             "expected a receipt or inventory as `application/json`, found another type",
         ));
     }
-    let reading = bytes.clone();
-    let receipt = read(reading).await?;
+    let receipt = read(bytes.clone()).await?;
     let (repositories, blobs) = counts(&receipt);
     let id = shared.uploaded().keep(bytes, Instant::now());
     let location = format!("/api/v1/plan?baseline={id}");
@@ -153,13 +153,13 @@ async fn read(bytes: Bytes) -> Result<Receipt, Refusal> {
 
 async fn plan(shared: &Arc<Shared>, wanted: &Wanted) -> Result<Planned, Refusal> {
     let settings = &shared.settings;
-    let mut receipts = Vec::new();
-    for name in &wanted.baselines {
+    let mut kept = Vec::new();
+    for name in wanted.baselines.iter().collect::<BTreeSet<_>>() {
         let Some(bytes) = shared.uploaded().find(name, Instant::now()) else {
             return Err(Refusal::new(Code::BaselineUnknown, "the baseline is not here any more")
                 .with_hint("upload the receipt or inventory again"));
         };
-        receipts.push(read(bytes).await?);
+        kept.push(bytes);
     }
     if wanted.baselines.is_empty() && wanted.has.is_empty() {
         return Err(Refusal::from(&anyhow::Error::new(
@@ -170,7 +170,6 @@ async fn plan(shared: &Arc<Shared>, wanted: &Wanted) -> Result<Planned, Refusal>
     }
     let mut request = MakeRequest::new(wanted.images.clone());
     request.already_transferred.clone_from(&wanted.has);
-    request.receipts = receipts;
     request.platforms = wanted.platforms_to_carry();
     // They would lie on this machine's disk before the length of the payload is known.
     request.delta.deltas = Deltas::Off;
@@ -178,5 +177,12 @@ async fn plan(shared: &Arc<Shared>, wanted: &Wanted) -> Result<Planned, Refusal>
     request.read_layers = shared.read_layers.clone();
     request.connections = settings.connections.clone();
     request.credentials = settings.credentials.clone();
-    shared.look(plan_payload(request, details(shared.reporter())).boxed()).await
+    let (baselines, reporter) = (kept.len(), details(shared.reporter()));
+    let planning = async move {
+        for bytes in kept {
+            request.receipts.push(spawn_blocking(move || Receipt::parse(&bytes)).await??);
+        }
+        plan_payload(request, reporter).await
+    };
+    shared.look_against(baselines, planning.boxed()).await
 }

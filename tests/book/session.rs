@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command as Process, Stdio};
+use std::process::{Command as Process, Stdio};
 
 use crate::OTHERS;
 use crate::page::{Command, root};
+use crate::support::served::Served;
 use crate::world::World;
 
 /// Stands for Helm: `helm template NAME CHART` of a chart that has no variables.
@@ -24,20 +24,6 @@ pub struct Session {
     last_status: i32,
     pub commands_run: usize,
     pub passed_over: Vec<String>,
-}
-
-/// `kharon serve` in the background, on another port than the page says.
-struct Served {
-    process: Child,
-    shown: String,
-    real: String,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 impl Session {
@@ -114,7 +100,7 @@ impl Session {
         let before = self.lasting.join("\n");
         let mut script = format!("{before}\n(exit {})\n{text}\n", self.last_status);
         for server in &self.servers {
-            script = script.replace(&server.shown, &server.real);
+            script = server.with_real(&script);
         }
         let mut process = self.process("sh");
         process.args(["-c", &script]);
@@ -136,24 +122,9 @@ impl Session {
             "127.0.0.1:5000".to_owned()
         };
         let mut command = self.process("sh");
-        command.args(["-c", &format!("exec {}", words.join(" "))]).stderr(Stdio::piped());
-        let process = command.spawn().expect("a shell");
-        let mut served = Served { process, shown, real: String::new() };
-        let stderr = served.process.stderr.take().expect("it is piped");
-        let mut lines = BufReader::new(stderr).lines();
-        let mut said = String::new();
-        served.real = loop {
-            let Some(Ok(line)) = lines.next() else {
-                return Err(format!("it does not serve:\n{said}"));
-            };
-            said.extend([line.as_str(), "\n"]);
-            let address = line.split("://").nth(1).and_then(|rest| rest.split(',').next());
-            if let Some(address) = address {
-                break address.trim_end_matches('/').to_owned();
-            }
-        };
-        // What it says from now on is nobody's, but it must not stand still for it.
-        std::thread::spawn(move || lines.for_each(drop));
+        command.args(["-c", &format!("exec {}", words.join(" "))]);
+        let started = Served::start(command, shown);
+        let (served, said) = started.map_err(|said| format!("it does not serve:\n{said}"))?;
         self.servers.push(served);
         Ok(self.as_shown(said))
     }
@@ -161,7 +132,7 @@ impl Session {
     /// Output, with the names that the page has.
     fn as_shown(&self, mut said: String) -> String {
         for server in &self.servers {
-            said = said.replace(&server.real, &server.shown);
+            said = server.with_shown(&said);
         }
         let places = [("~", self.home.path()), ("/tmp/work", self.folder.path())];
         for (name, path) in places {

@@ -278,7 +278,7 @@ async fn a_baseline_that_is_another_blob_than_named_is_found_before_anything_mov
 }
 
 /// The payload with the delta of `blob` changed, and its index made to agree.
-fn with_delta(packed: &Packed, blob: &Digest, change: impl Fn(Vec<u8>) -> Vec<u8>) -> PathBuf {
+pub fn with_delta(packed: &Packed, blob: &Digest, change: impl Fn(Vec<u8>) -> Vec<u8>) -> PathBuf {
     let payload = packed.open();
     let mut writer = Writer::new(Vec::new());
     let entry = format!("deltas/sha256/{}", blob.hex());

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::cli::{Desk, Ran};
 use crate::save::{files, json};
 use crate::support::awkward::{LayerTar, Packing, image};
-use crate::support::images::Image;
+use crate::support::images::{Blob, Image};
 use crate::support::registry::TestRegistry;
 
 fn layer(content: &str) -> LayerTar {
@@ -122,6 +122,58 @@ fn of_layers_only_those_of_zstd_are_rewritten_on_request() {
     assert!(!ran.stderr.contains("another manifest"), "{}", ran.stderr);
     let found = files(&std::fs::read(desk.path("same.tar")).expect("a file"));
     assert_eq!(found[&untouched.digest().blob_path()], untouched.manifest.raw);
+}
+
+#[test]
+fn a_layer_counts_as_zstd_by_what_it_is_whatever_it_is_called() {
+    let (named_right, layers) = mixed();
+    let called = |more: &str, at: usize, packing: Packing| {
+        let media_type = format!("application/vnd.{more}");
+        Blob::new(&media_type, layers[at].packed(packing).0.bytes)
+    };
+    let of = [
+        called("oci.image.layer.v1.tar+gzip", 0, Packing::Zstd),
+        called("docker.image.rootfs.diff.tar.gzip", 1, Packing::Zstd),
+        called("oci.image.layer.v1.tar", 2, Packing::Zstd),
+        called("oci.image.layer.v1.tar+zstd", 1, Packing::Gzip),
+        called("oci.image.layer.v1.tar+zstd", 0, Packing::Plain),
+        called("oci.image.layer.v1.tar+gzip", 2, Packing::Gzip),
+    ];
+    let config = named_right.blobs[0].clone();
+    let media_type = kharon::manifest::MediaType::OCI_MANIFEST;
+    let lying = Image::of_blobs(media_type, config, of.to_vec(), &serde_json::json!({}));
+    let (source, desk) = scene(&lying);
+    let host = source.host();
+    desk.run(&["make-payload", "-i", "-r", &host, "-f", "app.zip", "app:1"]).assert(ExitCode::Done);
+    desk.run(&["save", "-i", "-r", &host, "app:1", "--to", "layout"]).assert(ExitCode::Done);
+    for how in ["gzip", "plain"] {
+        let [oci, docker] = match how {
+            "gzip" => ["oci.image.layer.v1.tar+gzip", "docker.image.rootfs.diff.tar.gzip"],
+            _ => ["oci.image.layer.v1.tar", "docker.image.rootfs.diff.tar"],
+        };
+        for from in [&["-r", &host, "-i"][..], &["--from", "app.zip"], &["--from", "layout"]] {
+            let file = format!("{how}-{}.tar", from[1].replace(':', "-"));
+            let rewrite = ["app:1", "--rewrite-zstd", how, "--workdir", "work", "-o", &file];
+            desk.run(&[&["save"], from, &rewrite].concat()).assert(ExitCode::Done);
+            let found = files(&std::fs::read(desk.path(&file)).expect("a file"));
+            let (_, named) = layers_of(&found);
+            let kinds = [oci, docker, oci, oci, oci].map(|kind| format!("application/vnd.{kind}"));
+            for (at, (kind, of_layer)) in kinds.iter().zip([0, 1, 2, 1, 0]).enumerate() {
+                assert_eq!(&named[at].1, kind, "{how} {from:?} {at}");
+                let content = &found[&named[at].0.blob_path()];
+                let mut plain = content.clone();
+                if how == "gzip" {
+                    plain.clear();
+                    flate2::read::GzDecoder::new(&content[..])
+                        .read_to_end(&mut plain)
+                        .expect("gzip");
+                }
+                assert_eq!(plain, layers[of_layer].bytes(), "{how} {from:?} {at}");
+            }
+            // What engines of any age take stays.
+            assert_eq!(&named[5].0, of[5].digest());
+        }
+    }
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kharon::digest::Digest;
-use kharon::listen::{Listener, Logins, Tls};
+use kharon::layout::{Durability, Layout};
+use kharon::listen::Listener;
 use kharon::payload::{Payload, Travels};
 use kharon::progress::Recorder;
 use kharon::serve::Server;
@@ -22,24 +23,28 @@ use crate::cli::Desk;
 use crate::deltas::app;
 use crate::kit::{Job, Packed, assert_told, names};
 use crate::support::images::{Blob, Image, random_layer};
-
-/// What `htpasswd -nbB me secret` writes.
-const HTPASSWD: &str = "me:$2y$05$6VgLAMBs6YOsBW6rOGHiOeyHHb42jHUDehT/gxp0Z9KQR/J6zmllC\n";
+use crate::support::tls::{self, logins, tls};
 
 /// A server over payloads, and a client of it.
-struct Site {
-    url: String,
-    client: Client,
-    told: Arc<Recorder>,
-    shelf: Arc<Shelf>,
+pub struct Site {
+    pub url: String,
+    pub client: Client,
+    pub told: Arc<Recorder>,
+    pub shelf: Arc<Shelf>,
     _stop: oneshot::Sender<()>,
 }
 
 impl Site {
-    async fn open(request: ShelfRequest, dir: Option<&Path>) -> Self {
+    /// A folder takes what is pushed.
+    pub async fn open(request: ShelfRequest, dir: Option<&Path>) -> Self {
+        let open = |dir| Layout::open(dir, Durability::Synced).expect("a layout");
+        Self::over(request, dir.map(open)).await
+    }
+
+    pub async fn over(request: ShelfRequest, layout: Option<Layout>) -> Self {
         let told = Arc::new(Recorder::default());
         let shelf = Arc::new(Shelf::open(request, told.clone()).expect("opens"));
-        let server = Server::over(Arc::clone(&shelf), dir).expect("opens");
+        let server = Server::over(Some(Arc::clone(&shelf)), layout);
         Self::of(server, shelf, told).await
     }
 
@@ -52,24 +57,24 @@ impl Site {
         Self { url, client, told, shelf, _stop: stop }
     }
 
-    async fn ask(&self, method: &str, path: &str) -> Response {
+    pub async fn ask(&self, method: &str, path: &str) -> Response {
         let method = method.parse().expect("a method");
         let request = self.client.request(method, self.url.clone() + path);
         request.send().await.expect("an answer")
     }
 
-    async fn get(&self, path: &str) -> (u16, Bytes) {
+    pub async fn get(&self, path: &str) -> (u16, Bytes) {
         let answer = self.ask("GET", path).await;
         (answer.status().as_u16(), answer.bytes().await.expect("a body"))
     }
 
-    async fn part(&self, digest: &Digest, range: &str) -> (u16, Bytes) {
+    pub async fn part(&self, digest: &Digest, range: &str) -> (u16, Bytes) {
         let path = format!("{}/v2/app/blobs/{digest}", self.url);
         let answer = self.client.get(path).header("range", range).send().await.expect("an answer");
         (answer.status().as_u16(), answer.bytes().await.expect("a body"))
     }
 
-    async fn assert_blob(&self, blob: &Blob) {
+    pub async fn assert_blob(&self, blob: &Blob) {
         let path = format!("/v2/app/blobs/{}", blob.digest());
         let head = self.ask("HEAD", &path).await;
         assert_eq!(head.status(), 200);
@@ -82,7 +87,7 @@ impl Site {
 }
 
 /// `app:1` whole in one payload, `app:2` as a delta in another, `app:3` as a delta of that.
-async fn upgrades(job: &Job) -> (Vec<Packed>, [Blob; 3]) {
+pub async fn upgrades(job: &Job) -> (Vec<Packed>, [Blob; 3]) {
     let blobs = [app(None), app(Some(7)), app(Some(8))];
     for (tag, blob) in ["1", "2", "3"].iter().zip(&blobs) {
         job.source.put("app", tag, &Image::oci(std::slice::from_ref(blob)));
@@ -97,7 +102,7 @@ async fn upgrades(job: &Job) -> (Vec<Packed>, [Blob; 3]) {
     (packed, blobs)
 }
 
-fn request(job: &Job, packed: &[&Packed]) -> ShelfRequest {
+pub fn request(job: &Job, packed: &[&Packed]) -> ShelfRequest {
     let payloads = packed.iter().map(|packed| packed.open()).collect();
     ShelfRequest { workdir: job.folder.path().to_owned(), ..ShelfRequest::new(payloads) }
 }
@@ -213,22 +218,15 @@ async fn tls_and_logins_are_asked_for() {
     let job = Job::new();
     job.source.put("app", "1", &Image::oci(&[app(None)]));
     let packed = job.pack("1.zip", &["app:1"]).await;
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls");
-    let users = job.path("users");
-    fs::write(&users, HTPASSWD).expect("written");
-    let tls = Tls::read(&fixtures.join("server.cert"), &fixtures.join("server.key"));
     let shelf = Shelf::open(request(&job, &[&packed]), Arc::new(Recorder::default()));
-    let server = Server::over(Arc::new(shelf.expect("opens")), None).expect("opens");
-    let server = server.with_logins(Logins::read(&users).expect("users"));
+    let server = Server::over(Some(Arc::new(shelf.expect("opens"))), None);
+    let server = server.with_logins(logins());
     let address = ([127, 0, 0, 1], 0).into();
-    let listener = Listener::bind(address, Some(tls.expect("a pair"))).await.expect("listens");
+    let listener = Listener::bind(address, Some(tls())).await.expect("listens");
     let url = format!("{}/v2/app/tags/list", listener.url());
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(server.on(listener).run(stopped));
-    let authority = fs::read(fixtures.join("authority.crt")).expect("a file");
-    let authority = reqwest::Certificate::from_pem(&authority).expect("a certificate");
-    let client =
-        Client::builder().no_proxy().tls_certs_only([authority]).build().expect("a client");
+    let client = tls::client();
     let refused = client.get(&url).send().await.expect("an answer");
     assert_eq!(refused.status(), 401);
     assert!(refused.headers()["www-authenticate"].to_str().expect("text").starts_with("Basic "));
@@ -314,6 +312,8 @@ async fn what_cannot_be_served_ends_the_start_and_is_named() {
         (&["--payload", whole, "--tls-cert", certificate, "--tls-key", key], 1, "client.key"),
         (&["--payload", whole, "--htpasswd", users], 1, "line 2"),
         (&["--dir", "x", "--strict"], 2, "--payload"),
+        (&["--dir", "missing", "--read-only"], 1, "missing"),
+        (&["--dir", ".", "--read-only"], 1, "an OCI image layout"),
     ] {
         let ran = desk.run(&[&["serve", "--listen", "127.0.0.1:0"], arguments].concat());
         assert_eq!(ran.code, Some(code), "{arguments:?}: {}", ran.stderr);

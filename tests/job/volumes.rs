@@ -19,7 +19,7 @@ use crate::support::images::{Image, random_layer};
 const VOLUME_BYTES: u64 = 1 << 20;
 
 /// Two images, one of which has a layer that is larger than a volume.
-fn job() -> Job {
+pub fn job() -> Job {
     let job = Job::new();
     let shared = random_layer(1, 300_000);
     let large = random_layer(2, 2_600_000);
@@ -34,7 +34,7 @@ fn request(job: &Job) -> MakeRequest {
 }
 
 /// The files of a payload of [`request`].
-async fn volumes(job: &Job) -> Vec<PathBuf> {
+pub async fn volumes(job: &Job) -> Vec<PathBuf> {
     let packed = job.pack_as("payload.zip", request(job)).await;
     assert!(!packed.path.exists(), "only volumes");
     packed.summary.files

@@ -10,3 +10,5 @@ pub mod journal;
 pub mod old_registry;
 pub mod registry;
 pub mod schema1;
+pub mod served;
+pub mod tls;

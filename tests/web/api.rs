@@ -1,12 +1,14 @@
 //! The API against its document, and the page against what may not be in it.
 
+use bytes::Bytes;
 use hyper::Method;
+use kharon::manifest::MediaType;
 use kharon::receipt::{Kind, Receipt};
 use serde_json::{Value, json};
 
 use crate::kit::{Answer, Page, request};
 use crate::support::fault::{Effect, Fault};
-use crate::support::images::{Image, random_layer};
+use crate::support::images::{Blob, Image, random_layer};
 use crate::support::registry::TestRegistry;
 
 fn document() -> Value {
@@ -145,6 +147,37 @@ async fn every_answer_is_as_the_document_says() {
 }
 
 #[tokio::test]
+async fn an_image_without_an_index_has_the_platform_that_its_config_says() {
+    let source = TestRegistry::start();
+    let layers = [random_layer(1, 2_000)];
+    let known = Image::oci_for("linux/arm64/v8", &layers);
+    source.put("known", "1", &known);
+    source.put("dockers", "1", &Image::docker_for("linux/s390x", &layers));
+    let config = Blob::new("application/vnd.oci.image.config.v1+json", "{}");
+    let silent = Image::of_blobs(MediaType::OCI_MANIFEST, config, layers.into(), &json!({}));
+    source.put("silent", "1", &silent);
+    let page = Page::over(&[&source]);
+    for (image, platform) in [
+        ("known:1", json!("linux/arm64/v8")),
+        ("dockers:1", json!("linux/s390x")),
+        ("silent:1", Value::Null),
+    ] {
+        for more in ["", "&platform=all"] {
+            let path = format!("/api/v1/image?image={image}{more}");
+            let found = page.get(&path).await;
+            assert_eq!(found.status, 200, "{image}: {found:?}");
+            assert_documented("get", &path, &found);
+            assert_eq!(found.json()["images"][0]["platform"], platform, "{image}");
+            assert_eq!(found.json()["images"][0]["platforms"], json!([]), "{image}");
+        }
+    }
+    let config = format!("/blobs/{}", known.blobs[0].digest());
+    source.fail(Fault::on("GET", &config, Effect::Status(500, Vec::new())).always());
+    let failed = page.get("/api/v1/image?image=known:1").await;
+    failed.assert_refused(502, "registry", &["the config of `"]);
+}
+
+#[tokio::test]
 async fn uploads_are_bounded_and_looked_at() {
     let source = TestRegistry::start();
     let page = Page::over(&[&source]);
@@ -165,6 +198,37 @@ async fn uploads_are_bounded_and_looked_at() {
     page.send(form, "{}").await.assert_refused(400, "usage", &["application/json"]);
     let long = format!("/api/v1/image?image={}", "a".repeat(20_000));
     page.get(&long).await.assert_refused(413, "too-large", &[]);
+}
+
+#[tokio::test]
+async fn only_so_many_uploads_and_baselines_are_in_memory() {
+    let source = TestRegistry::start();
+    source.put("app", "1", &Image::oci(&[random_layer(1, 2_000)]));
+    let page = Page::over(&[&source]);
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let silent = http_body_util::StreamBody::new(futures_util::stream::pending::<
+            Result<hyper::body::Frame<Bytes>, std::io::Error>,
+        >());
+        let upload = request(Method::POST, "/api/v1/baselines").body(silent).expect("a request");
+        let web = page.web.clone();
+        waiting.push(tokio::spawn(async move { web.handle(upload).await }));
+    }
+    tokio::task::yield_now().await;
+    let busy = page.upload("{}").await;
+    busy.assert_refused(503, "busy", &["too many uploads"]);
+    assert_documented("post", "/api/v1/baselines", &busy);
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    for upload in waiting {
+        drop(upload.await);
+    }
+    let far = "far.example".parse().expect("a host");
+    let receipt = Receipt::new(Kind::Inventory, far, std::time::SystemTime::now(), Vec::new());
+    let kept = page.upload(receipt.to_json().expect("JSON")).await;
+    let id = kept.json()["id"].as_str().expect("an id").to_owned();
+    // One that is named several times is one.
+    let plan = format!("/api/v1/plan?image=app:1{}", format!("&baseline={id}").repeat(8));
+    assert_eq!(page.get(&plan).await.status, 200);
 }
 
 #[tokio::test]

@@ -8,4 +8,5 @@ mod kit;
 mod api;
 mod cli;
 mod downloads;
+mod logins;
 mod reach;
