@@ -4,10 +4,14 @@
 
 use std::collections::HashMap;
 
+use serde_json::json;
+
 use crate::front;
 use crate::support::access::Access;
 use crate::support::images::{Blob, Image, layer, layer_at};
+use crate::support::old_registry;
 use crate::support::registry::{Options, TestRegistry};
+use crate::support::schema1::OldImage;
 
 /// The connected side: image by image, `host/repository:tag`.
 const IMAGES: &[&str] = &[
@@ -46,7 +50,9 @@ fn habits(host: &str) -> Options {
         _ => Options::default(),
     }
 }
-const WITH_HABITS: &[&str] = &["locked.example", "fixed.example", "busy.example"];
+const WITH_HABITS: &[&str] = &["locked.example", "fixed.example", "busy.example", OLD];
+/// Has images of Docker's schema 1 only; of one it has lost a layer.
+const OLD: &str = "old.example";
 
 /// All of them, up for as long as this lives.
 pub struct World {
@@ -76,6 +82,12 @@ impl World {
             }
         }
         registries["busy.example"].put("team/app", "1", &image("team/app", "1", ""));
+        let old = &registries[OLD];
+        old_registry::put(old, "team/app:1", &OldImage::usual());
+        let mut lost = OldImage::usual();
+        lost.step(&layer(&[("lost", b"layer")]), json!({}));
+        old_registry::put(old, "team/lost:1", &lost);
+        old.forget_blob("team/lost", lost.steps[3].0.digest());
         let address = |(name, registry): (&String, &TestRegistry)| match name.as_str() {
             "docker.io" => ("registry-1.docker.io".to_owned(), registry.host()),
             _ => (name.clone(), registry.host()),
