@@ -22,6 +22,8 @@ pub const BEHIND_BYTES: u64 = 1 << 10;
 
 /// A stretch whose tokens are being found.
 pub struct Pending<'scope> {
+    /// Where its member began: another member knows nothing of what is before its own beginning.
+    origin: u64,
     to: u64,
     tokens: ScopedJoinHandle<'scope, Tokens>,
 }
@@ -38,7 +40,7 @@ pub struct Foresight<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     parameters: Parameters,
     /// Where the member began.
-    origin: u64,
+    pub origin: u64,
     /// Where the next stretch begins.
     pub next: u64,
     pending: Sender<Pending<'scope>>,
@@ -76,7 +78,7 @@ impl<'scope, 'env> Foresight<'scope, 'env> {
             tokens_of(parameters, origin, &view, from, to)
         };
         // Where nobody waits for it any more, it is not missed.
-        let _ = self.pending.send(Pending { to, tokens: self.scope.spawn(find) });
+        let _ = self.pending.send(Pending { origin, to, tokens: self.scope.spawn(find) });
         self.next = to;
     }
 }
@@ -151,7 +153,7 @@ impl<'m, 'scope> Foreseen<'m, 'scope> {
     #[cold]
     fn next_stretch(&mut self, position: u64) -> bool {
         while let Ok(pending) = self.pending.try_recv() {
-            if pending.to <= position {
+            if pending.origin != self.origin || pending.to <= position {
                 continue;
             }
             let Tokens { start, tokens } = match pending.tokens.join() {
@@ -328,6 +330,34 @@ mod tests {
             }
             counting.1
         })
+    }
+
+    #[test]
+    fn what_was_found_for_one_member_says_nothing_of_the_next() {
+        let part = plain(STRETCH_BYTES as usize / 2);
+        let plain = [&part[..], &part, &part, &part].concat();
+        let (second, end) = (part.len() as u64 + 5_000, plain.len() as u64);
+        let parameters = Parameters::new(Kind::GoLazy, 6, CodeStyle::Go, Boundary::Tokens(1 << 14));
+        thread::scope(|scope| {
+            let (pending, foreseen) = mpsc::channel();
+            // Begun for the member before, and not used up by it.
+            let mut foresight = Foresight::new(scope, parameters, 0, pending).expect("possible");
+            let bytes = plain[..foresight.to() as usize].to_vec();
+            foresight.begin(bytes);
+            let (mut model, mut own) = (parameters.model(), parameters.model());
+            let mut foreseen = Foreseen::new(&mut *own, &foreseen);
+            let view = View { bytes: &plain, start: 0, limit: end };
+            model.restart(&view, second, 0);
+            foreseen.restart(&view, second, 0);
+            let mut position = second;
+            while position < end {
+                let token = model.predict(&view, position).token;
+                assert_eq!(foreseen.predict(&view, position).token, token, "at {position}");
+                model.commit(&view, position, token);
+                foreseen.commit(&view, position, token);
+                position += token.plain_bytes() as u64;
+            }
+        });
     }
 
     #[test]

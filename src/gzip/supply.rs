@@ -53,7 +53,7 @@ impl<'scope, 'env, R: Read> Supply<'scope, 'env, R> {
     /// # Errors
     /// [`Error::PlainTooShort`] and [`Error::ReadPlain`].
     pub fn reach(&mut self, plain: &mut Plain, position: u64) -> Result<(), Error> {
-        self.look_ahead(position)?;
+        self.look_ahead(plain.end(), position)?;
         self.read_to(position)?;
         let from = (plain.end() - self.start) as usize;
         let to = ((position - self.start) as usize).min(self.bytes.len());
@@ -65,11 +65,14 @@ impl<'scope, 'env, R: Read> Supply<'scope, 'env, R> {
         Ok(())
     }
 
-    /// Begins stretches as far ahead of `position` as there are threads for.
-    fn look_ahead(&mut self, position: u64) -> Result<(), Error> {
+    /// Begins stretches as far ahead of `position` as there are threads for, once the member has turned out not to be a short
+    /// one, of which there may be thousands; `end` is what was reached so far.
+    fn look_ahead(&mut self, end: u64, position: u64) -> Result<(), Error> {
         let Some(threads) = &self.threads else { return Ok(()) };
         let ahead = position + STRETCH_BYTES * threads.count.get() as u64;
-        let Some(mut foresight) = self.foresight.take() else { return Ok(()) };
+        let is_long = |foresight: &mut Foresight| end >= foresight.origin + STRETCH_BYTES;
+        let Some(mut foresight) = self.foresight.take_if(is_long) else { return Ok(()) };
+        foresight.next = foresight.next.max(end);
         while foresight.next <= ahead {
             let (from, to) = (foresight.from(), foresight.to());
             self.read_to(to)?;
