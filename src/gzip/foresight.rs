@@ -20,6 +20,9 @@ pub const BEFORE_BYTES: u64 = APPROACH_BYTES + MAX_DISTANCE as u64;
 /// How much behind it: more than such a model looks at beyond the position that it is asked for.
 pub const BEHIND_BYTES: u64 = 1 << 10;
 
+/// Where there is no stretch, after how many plain bytes it is looked for again.
+const PAUSE_BYTES: u64 = 4 << 10;
+
 /// A stretch whose tokens are being found.
 pub struct Pending<'scope> {
     /// Where its member began: another member knows nothing of what is before its own beginning.
@@ -112,7 +115,8 @@ pub struct Foreseen<'m, 'scope> {
     origin: u64,
     /// Whether the model knows everything up to the current position.
     is_awake: bool,
-    /// Before this position the model remembers a flush, of which nothing is known ahead.
+    /// Before this position nothing is taken over: the model remembers a flush, of which nothing is known ahead, or there was
+    /// no stretch a moment ago.
     blind_until: u64,
 }
 
@@ -138,7 +142,11 @@ impl<'m, 'scope> Foreseen<'m, 'scope> {
     #[inline]
     fn foreseen(&mut self, view: &View<'_>, position: u64) -> Option<Token> {
         let is_clear = position + self.lookahead <= view.limit && position >= self.blind_until;
-        if !is_clear || (position >= self.found.to && !self.next_stretch(position)) {
+        if !is_clear {
+            return None;
+        }
+        if position >= self.found.to && !self.next_stretch(position) {
+            self.blind_until = position + PAUSE_BYTES;
             return None;
         }
         let found = &mut self.found;

@@ -3,7 +3,7 @@
 //! Expects the longest match among near ones, put off by one byte if the next position has a longer one. How sure that is
 //! depends on both matches, so that what the real encoder does in each case is learned from the stream itself.
 
-use super::chains::{Chains, Found};
+use super::chains::{Chains, Enters, Found};
 use super::{Model, Prediction, View, common_length};
 use crate::gzip::token::{MAX_MATCH, MIN_MATCH, Token};
 
@@ -34,7 +34,8 @@ impl Chain {
             1 => (1, MIN_MATCH + 1),
             _ => (6, MIN_MATCH),
         };
-        Self { depth, least, chains: Chains::new(HASH_BITS, 0), origin: 0, ahead: None }
+        let chains = Chains::new(HASH_BITS, MIN_MATCH, 0, Enters::Some);
+        Self { depth, least, chains, origin: 0, ahead: None }
     }
 
     fn insert_through(&mut self, view: &View<'_>, last: u64) {
@@ -46,7 +47,7 @@ impl Chain {
 
     /// The distances in front of `position`, nearest first, of places that may share three bytes with it.
     fn candidates(&self, position: u64) -> impl Iterator<Item = usize> + '_ {
-        let is_known = position < self.chains.inserted;
+        let is_known = position < self.chains.inserted();
         let farthest = if is_known { (position - self.origin) as usize } else { 0 };
         self.chains.candidates(self.chains.place(position), farthest)
     }

@@ -4,7 +4,7 @@
 //! 4 to 9; at levels 2 and 3 those inside a long match do not. Levels 4 to 9 put a match off by one byte if the next
 //! position has a longer one. A match of four bytes counts only up to a distance of 4,096.
 
-use super::chains::{Chains, Found, Search};
+use super::chains::{Chains, Enters, Found, Search};
 use super::{Model, Prediction, View};
 use crate::gzip::token::{MAX_DISTANCE, MAX_MATCH, Token};
 
@@ -58,16 +58,24 @@ impl GoLazy {
     /// The model of one level.
     pub fn new(number: u8) -> Self {
         let level = level(number);
-        Self { level, chains: Chains::new(HASH_BITS, level.chain), window: 0, ahead: None }
+        let enters = if level.insert == usize::MAX { Enters::Every } else { Enters::Some };
+        let chains = Chains::new(HASH_BITS, MIN_LENGTH, level.chain, enters);
+        Self { level, chains, window: 0, ahead: None }
+    }
+
+    /// `last` and everything before it enters the chains, as far as the four bytes are there.
+    #[inline]
+    fn insert_through(&mut self, view: &View<'_>, last: u64) {
+        self.insert_below(view, last + 1);
+        self.chains.skip_below(last + 1);
     }
 
     #[inline]
-    fn insert_through(&mut self, view: &View<'_>, last: u64) {
-        let end = (last + 1).min(view.limit.saturating_sub(MIN_LENGTH as u64 - 1));
+    fn insert_below(&mut self, view: &View<'_>, end: u64) {
+        let end = end.min(view.limit.saturating_sub(MIN_LENGTH as u64 - 1));
         self.chains.insert_below(view, end, |value| {
             (value.swap_bytes().wrapping_mul(0x1e35_a7bd) >> (32 - HASH_BITS)) as usize
         });
-        self.chains.inserted = self.chains.inserted.max(last + 1);
     }
 
     /// The match that the encoder finds at `position`, which enters the chains, where it is longer than `least`.
@@ -78,6 +86,9 @@ impl GoLazy {
         {
             self.window += WINDOW;
         }
+        if self.chains.are_ahead() && self.chains.inserted() < position + MAX_MATCH as u64 {
+            self.insert_below(view, position + self.lookahead() as u64);
+        }
         self.insert_through(view, position);
         let limit = view.rest(position).min(MAX_MATCH);
         if limit <= least {
@@ -87,7 +98,7 @@ impl GoLazy {
         let search = Search {
             bytes: view.bytes,
             index: view.index(position),
-            place: self.chains.place(position),
+            position,
             limit,
             nice: self.level.nice.min(limit),
             farthest: (position - lowest) as usize,
@@ -159,7 +170,7 @@ impl Model for GoLazy {
             self.insert_through(view, after - 1);
         } else {
             self.insert_through(view, position);
-            self.chains.inserted = self.chains.inserted.max(after);
+            self.chains.skip_below(after);
         }
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! Hash chains over three bytes; every position enters them at levels 4 to 9, those inside longer matches do not at levels 1 to
 //! 3. Levels 4 to 9 put a match off by one byte if the next position has a longer one, and search less once a good one is at
-//! hand. Distances stay 262 bytes below the window; a match of three bytes counts only up to a distance of 4,096 at
-//! levels 4 to 9. The very first byte of an input is never found.
+//! hand. Distances stay 262 bytes below the window, and one more for all candidates but the nearest; a match of three bytes
+//! counts only up to a distance of 4,096 at levels 4 to 9. The very first byte of an input is never found.
 
-use super::chains::{Chains, Found, Search};
+use super::chains::{Chains, Enters, Found, Search};
 use super::{Model, Prediction, View};
 use crate::gzip::token::{MAX_DISTANCE, MAX_MATCH, MIN_MATCH, Token};
 
-/// The farthest match: the window less the lookahead that is always kept.
+/// The farthest match, with the nearest candidate: the window less the lookahead that is always kept.
 const REACH: usize = MAX_DISTANCE - (MAX_MATCH + MIN_MATCH + 1);
 /// Matches of three bytes are refused beyond this by the lazy levels.
 const NEAR: usize = 4096;
@@ -61,11 +61,12 @@ impl Zlib {
     pub fn new(number: u8, memory_level: u8) -> Self {
         let hash_bits = u32::from(memory_level) + 7;
         let level = level(number);
+        let enters = if level.is_lazy { Enters::Every } else { Enters::Some };
         Self {
             level,
             hash_shift: hash_bits.div_ceil(3),
             hash_mask: (1 << hash_bits) - 1,
-            chains: Chains::new(hash_bits, level.chain),
+            chains: Chains::new(hash_bits, MIN_MATCH, level.chain, enters),
             origin: 0,
             ahead: None,
         }
@@ -84,9 +85,12 @@ impl Zlib {
 
     /// The longest match at `position` that is longer than `least`.
     fn find(&mut self, view: &View<'_>, position: u64, least: usize) -> Found {
+        if self.chains.are_ahead() && self.chains.inserted() < position + MAX_MATCH as u64 {
+            self.insert_through(view, position + self.lookahead() as u64 - 1);
+        }
         self.insert_through(view, position);
         let lookahead = view.rest(position);
-        if lookahead < MIN_MATCH || self.chains.inserted <= position || position == self.origin {
+        if lookahead < MIN_MATCH || self.chains.inserted() <= position || position == self.origin {
             return NONE;
         }
         let limit = lookahead.min(MAX_MATCH);
@@ -94,13 +98,16 @@ impl Zlib {
             return NONE;
         }
         let chain = if least >= self.level.good { self.level.chain / 4 } else { self.level.chain };
+        let place = self.chains.place(position);
+        let nearest = self.chains.candidates(place, REACH).next();
+        let reach = if nearest == Some(REACH) { REACH } else { REACH - 1 };
         let search = Search {
             bytes: view.bytes,
             index: view.index(position),
-            place: self.chains.place(position),
+            position,
             limit,
             nice: self.level.nice.min(lookahead),
-            farthest: REACH,
+            farthest: reach.min((position - self.origin - 1) as usize),
             chain,
         };
         let best = self.chains.longest(&search, least);
@@ -117,7 +124,7 @@ impl Model for Zlib {
     fn restart(&mut self, view: &View<'_>, position: u64, dictionary_bytes: usize) {
         self.origin = position - dictionary_bytes as u64;
         self.chains.restart(self.origin);
-        self.chains.inserted = self.origin + 1;
+        self.chains.skip_below(self.origin + 1);
         self.ahead = None;
         if dictionary_bytes > 0 {
             self.insert_through(view, position - 1);
@@ -155,7 +162,7 @@ impl Model for Zlib {
             self.insert_through(view, after - 1);
         } else {
             self.insert_through(view, position);
-            self.chains.inserted = self.chains.inserted.max(after);
+            self.chains.skip_below(after);
         }
     }
 }

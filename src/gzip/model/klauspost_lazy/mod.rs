@@ -9,7 +9,7 @@ mod ends;
 use std::collections::VecDeque;
 
 use self::ends::Ends;
-use super::chains::{Chains, Found, Search};
+use super::chains::{Chains, Enters, Found, Search};
 use super::{Model, Prediction, View};
 use crate::gzip::huffman::package_lengths;
 use crate::gzip::token::{
@@ -88,7 +88,7 @@ impl KlauspostLazy {
         Self {
             version,
             level,
-            chains: Chains::new(HASH_BITS, level.chain),
+            chains: Chains::new(HASH_BITS, 4, level.chain, Enters::Some),
             window: 0,
             window_end: 0,
             is_flushed: false,
@@ -135,7 +135,7 @@ impl KlauspostLazy {
     fn insert_through(&mut self, view: &View<'_>, last: u64) {
         let end = (last + 1).min(self.insert_end());
         self.chains.insert_below(view, end, Self::hash);
-        self.chains.inserted = self.chains.inserted.max(last + 1);
+        self.chains.skip_below(last + 1);
     }
 
     /// The window is filled, after moving if little of it is left.
@@ -172,7 +172,7 @@ impl KlauspostLazy {
         let search = Search {
             bytes: view.bytes,
             index,
-            place: self.chains.place(self.at),
+            position: self.at,
             limit,
             nice: self.level.nice.min(limit),
             farthest: (self.at - self.lowest()) as usize,
