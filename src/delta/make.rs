@@ -94,7 +94,7 @@ pub fn make(
 ) -> Result<Made, DeltaError> {
     super::error::at_most("output", plain_bytes, super::needs::MAX_PLAIN_BYTES)?;
     let scanned = baseline::scan(plain, plain_bytes).map_err(DeltaError::Read)?;
-    let layout = plan::plan(plain, &scanned, baseline)?;
+    let layout = plan::plan(plain, &scanned, baseline, fresh_bytes(options.effort))?;
     drop(scanned);
     let mut hasher = Hasher::new(Algorithm::Sha256);
     pass(plain, &(0..plain_bytes), |bytes| hasher.update(bytes)).map_err(DeltaError::Read)?;
@@ -242,6 +242,14 @@ impl Workshop<'_> {
             (Effort::Default, _) => Settings { level: 19, reach: Reach::Level },
             (Effort::Max, _) => Settings { level: 22, reach: Reach::Level },
         }
+    }
+}
+
+/// How much new content is coded together: more of it is alike in more, and keeps fewer threads busy.
+fn fresh_bytes(effort: Effort) -> u64 {
+    match effort {
+        Effort::Fast | Effort::Default => 8 << 20,
+        Effort::Max => table::MAX_FRAME_BYTES as u64,
     }
 }
 

@@ -23,8 +23,6 @@ const SMALL_EXECUTABLE_BYTES: u64 = 64 << 10;
 const GROUP_BYTES: u64 = 4 << 20;
 /// What changed in large files is coded together up to this size.
 const LARGE_GROUP_BYTES: u64 = 8 << 20;
-/// New content is coded together up to this size.
-const FRESH_BYTES: u64 = 8 << 20;
 /// Large files are cut into windows of this size, so that several cores and bounded memory do.
 const WINDOW_BYTES: u64 = 16 << 20;
 /// Old bytes around the place where a window is expected.
@@ -94,11 +92,13 @@ struct Pair {
     key: (String, String),
 }
 
-/// Plans the new layer `plain`, which was scanned as `files`.
+/// Plans the new layer `plain`, which was scanned as `files`. New content is coded together up to `fresh_bytes`, at most a
+/// frame's size.
 pub(super) fn plan(
     plain: &File,
     files: &[Scanned],
     baseline: &Baseline,
+    fresh_bytes: u64,
 ) -> Result<Plan, DeltaError> {
     let all = vec![true; baseline.blobs.len()];
     let allowed = worthwhile(files, baseline, &find_all(files, baseline, &all));
@@ -146,7 +146,7 @@ pub(super) fn plan(
     }
     planner.group(Class::Changed, changed, GROUP_BYTES);
     planner.group(Class::Large, large, LARGE_GROUP_BYTES);
-    planner.group(Class::Fresh, cut(fresh), FRESH_BYTES);
+    planner.group(Class::Fresh, cut(fresh, fresh_bytes), fresh_bytes);
     Ok(planner.plan)
 }
 
@@ -156,13 +156,13 @@ fn sort_key(path: &str) -> (String, String) {
     (extension.to_owned(), path.to_owned())
 }
 
-/// Cuts what is larger than a frame.
-fn cut(pairs: Vec<Pair>) -> Vec<Pair> {
+/// Cuts what is larger than `most_bytes`.
+fn cut(pairs: Vec<Pair>, most_bytes: u64) -> Vec<Pair> {
     let mut cut = Vec::new();
     for pair in pairs {
         let mut start = pair.new.start;
         while start < pair.new.end {
-            let end = pair.new.end.min(start + FRESH_BYTES);
+            let end = pair.new.end.min(start + most_bytes);
             cut.push(Pair { new: start..end, old: pair.old.clone(), key: pair.key.clone() });
             start = end;
         }
